@@ -1,0 +1,577 @@
+"""What both tasks share: data, augmentation, training and evaluation, checkpoints, curves, and a run from end to end.
+
+A task script calls :func:`main` with its name, its network and its defaults. :func:`run`, the last function, tells the
+story of a run; the sections above it come in the order in which it needs them. What a user can cause ends in a
+SystemExit with one line: what happened, where, and what to do.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import nn
+from tqdm import tqdm
+
+import cifar10
+import flags
+import model_summary
+
+# ---------------------------------------------------------------- randomness
+
+SPLIT, WEIGHTS, TRAINING, VALIDATION, DROPOUT = range(5)
+
+
+def seed_for(seed: int, epoch: int, purpose: int) -> int:
+    """A 32-bit seed of its own for every purpose in every epoch.
+
+    They are hashed together because torch's CPU generator looks at the low 32 bits of its seed only.
+    """
+    return int(np.random.SeedSequence((seed, epoch, purpose)).generate_state(1)[0])
+
+
+def generator_for(seed: int, epoch: int, purpose: int) -> torch.Generator:
+    """A CPU generator, so that every device draws the same numbers."""
+    return torch.Generator().manual_seed(seed_for(seed, epoch, purpose))
+
+
+# ---------------------------------------------------------------- data
+
+
+class Part(NamedTuple):
+    """Images that live on the training device, and how a network gets to see them."""
+
+    images: torch.Tensor  # [N, 3, 32, 32] uint8
+    labels: torch.Tensor  # [N] int64
+    mean: torch.Tensor  # [3, 1, 1], of pixels in [0, 1]
+    std: torch.Tensor  # [3, 1, 1]
+
+
+def load_data(args: argparse.Namespace) -> tuple[Part, Part, Part]:
+    """The images to train, to validate and to test, on ``args.device``.
+
+    The training set is split nine to one, at random by the seed. Mean and standard deviation per channel are those of
+    its first image, as in the lab report's training configuration.
+    """
+    if args.dry_run:
+        images, labels, test_images, test_labels = made_up_images()
+        print("Data:    made up, for a dry run that leaves nothing behind")
+    else:
+        directory = args.data_dir or cifar10.find(flags.HERE)
+        images, labels, test_images, test_labels = cifar10.load(directory)
+        print(f"Data:    {shown(directory)}")
+
+    order = torch.randperm(len(images), generator=generator_for(args.seed, 0, SPLIT))
+    n_val = len(images) // 10
+    train, val, test = order[:-n_val], order[-n_val:], torch.arange(len(test_images))
+    if args.limit:
+        train, val, test = train[: args.limit], val[: args.limit // 10], test[: args.limit // 10]
+    std, mean = torch.zeros(3) + 1, torch.zeros(3)
+    if not args.no_norm:
+        std, mean = torch.std_mean(images[0].double() / 255, dim=(1, 2), correction=0)
+
+    def part(images: torch.Tensor, labels: torch.Tensor, chosen: torch.Tensor) -> Part:
+        tensors = images[chosen], labels[chosen], mean.float().view(3, 1, 1), std.float().view(3, 1, 1)
+        return Part(*(tensor.to(args.device) for tensor in tensors))
+
+    return part(images, labels, train), part(images, labels, val), part(test_images, test_labels, test)
+
+
+def made_up_images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """300 images of noise to train and validate and 30 to test, in the form of :func:`cifar10.load`."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (330, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (330,), generator=generator)
+    return images[:300], labels[:300], images[300:], labels[300:]
+
+
+def batches(
+    part: Part, batch_size: int, order: torch.Tensor, draws: torch.Tensor | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield normalized images [B, 3, 32, 32] float32 in channels_last, and labels [B], in the given order.
+
+    ``draws[i]`` augments the i-th image of ``order``; without ``draws`` none is.
+    """
+    scale, shift = 1 / (255 * part.std), -part.mean / part.std
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        images = part.images[rows]
+        if draws is not None:
+            images = augment(images, draws[start : start + batch_size])
+        images = images.to(torch.float32, memory_format=torch.channels_last)
+        yield images.mul_(scale).add_(shift), part.labels[rows]
+
+
+# ---------------------------------------------------------------- augmentation
+
+
+def draw_augmentation(n: int, generator: torch.Generator) -> torch.Tensor:
+    """Parameters for ``n`` images, [n, 4] float32: crop offset to the right and down, flip (0 or 1), angle in degrees.
+
+    The distributions are those of RandomCrop(32, padding=4), RandomHorizontalFlip(0.5) and RandomRotation(15).
+    """
+    offsets = torch.randint(-4, 5, (n, 2), generator=generator)
+    flips = torch.rand(n, 1, generator=generator) < 0.5
+    angles = torch.empty(n, 1).uniform_(-15, 15, generator=generator)
+    return torch.cat([offsets, flips, angles], dim=1)
+
+
+def augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Crop, flip, then rotate counter-clockwise each image [N, 3, 32, 32] by its own draws [N, 4]; black comes in.
+
+    All three only move pixels (rotation takes the nearest), so together they are one gather: for each pixel of the
+    result, where in the original it comes from. The steps are undone in reverse, each with its check for black.
+    """
+    n, channels, size, _ = images.shape
+    right, down, flip, angle = draws.view(n, 4, 1).unbind(1)  # [N, 1] each
+    centre, edge = (size - 1) / 2, size - 1
+
+    def on_image(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x == x.clamp(0, edge)) & (y == y.clamp(0, edge))
+
+    axis = torch.arange(size, device=images.device) - centre
+    x, y = axis.repeat(size), axis.repeat_interleave(size)  # [1024] each, from the centre
+    cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
+    x, y = (cos * x - sin * y + centre).round_(), (sin * x + cos * y + centre).round_()  # [N, 1024] each
+    inside = on_image(x, y)
+    x = torch.where(flip == 1, edge - x, x) + right
+    y = y + down
+    inside &= on_image(x, y)
+
+    pixel = (y * size + x).long().mul_(inside)
+    moved = images.view(n, channels, -1).gather(2, pixel[:, None].expand(-1, channels, -1))
+    return moved.mul_(inside[:, None]).view_as(images)
+
+
+# ---------------------------------------------------------------- training and evaluation
+
+
+def train(
+    model: nn.Module, train_part: Part, val_part: Part, config: dict, files: "Files", state: dict | None
+) -> list[dict]:
+    """Train ``model`` as ``config`` says and return the history: one dict for each epoch.
+
+    Adam, cross-entropy, StepLR (lab report, training configuration). After each epoch the best weights so far, the
+    state to continue from, and the curves are on disk. With a ``state``, goes on from there.
+
+    Raises:
+        SystemExit: a loss is not finite.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=config["lr"], fused=True)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=1.0 if config["constant_lr"] else 0.5)
+    history = []
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        history = state["history"]
+
+    while len(history) < config["epochs"] and not out_of_patience(history, config["patience"]):
+        started, epoch, lr = time.perf_counter(), len(history) + 1, scheduler.get_last_lr()[0]
+        label = f"Epoch {epoch:2}/{config['epochs']}"
+        train_loss, train_accuracy = train_epoch(model, optimizer, train_part, config, epoch, label)
+        _, draws = draw_epoch(val_part, config, epoch, VALIDATION)
+        val_loss, val_accuracy = score(predict_logits(model, val_part, draws), val_part.labels)
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            kept = f"the best so far (epoch {best_of(history)['epoch']}) is in {shown(files.best)}" if history else ""
+            sys.exit(
+                f"The loss is no longer finite in epoch {epoch} at learning rate {lr:g} (training {train_loss:g}, "
+                f"validation {val_loss:g}); {kept or 'nothing is saved yet'}. Try a smaller --lr."
+            )
+        history.append(
+            {
+                "epoch": epoch,
+                "learning_rate": lr,
+                "train_loss": train_loss,
+                "train_accuracy": train_accuracy,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": round(time.perf_counter() - started, 2),
+            }
+        )
+        scheduler.step()
+        is_best = best_of(history)["epoch"] == epoch
+        if is_best:
+            save_checkpoint(files.best, best_checkpoint(model, config, history))
+        save_checkpoint(files.last, resume_state(model, optimizer, scheduler, config, history))
+        draw_curves({"run": files.run, "history": history}, files.live)
+        print(
+            f"{label}  lr {lr:<10g} train loss {train_loss:.4f}, accuracy {train_accuracy:.4f}  "
+            f"val loss {val_loss:.4f}, accuracy {val_accuracy:.4f}  {history[-1]['seconds']:.1f} s"
+            + ("  * best" if is_best else "")
+        )
+    return history
+
+
+def train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, part: Part, config: dict, epoch: int, label: str
+) -> tuple[float, float]:
+    """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
+
+    The sums stay on the device, so that a GPU never waits for the host.
+    """
+    torch.manual_seed(seed_for(config["seed"], epoch, DROPOUT))
+    order, draws = draw_epoch(part, config, epoch, TRAINING)
+    if len(order) % config["batch_size"] == 1:
+        order = order[:-1]  # batch norm has nothing to average in a batch of one image
+    steps = math.ceil(len(order) / config["batch_size"])
+    model.train()
+    loss_sum, correct = 0, 0
+    for images, labels in with_progress(batches(part, config["batch_size"], order, draws), steps, label):
+        with autocast(images.device):
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(1) == labels).sum()
+    return loss_sum.item() / len(order), correct.item() / len(order)
+
+
+def draw_epoch(part: Part, config: dict, epoch: int, purpose: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """All that is random in a pass over ``part``, on its device: an order, and the augmentation unless it is off."""
+    generator = generator_for(config["seed"], epoch, purpose)
+    order = torch.randperm(len(part.labels), generator=generator)
+    draws = None if config["no_aug"] else draw_augmentation(len(order), generator).to(part.labels.device)
+    return order.to(part.labels.device), draws
+
+
+def with_progress(steps: Iterable, total: int, label: str) -> Iterator:
+    """Pass ``steps`` on under a progress bar or, where there is no terminal, with a plain line every 30 seconds."""
+    bar = tqdm(steps, label, total, leave=False, disable=None, unit="batch")
+    told = time.monotonic()
+    for number, step in enumerate(bar, 1):
+        yield step
+        if bar.disable and time.monotonic() - told > 30:
+            told = time.monotonic()
+            print(f"{label}: batch {number} of {total}")
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, part: Part, draws: torch.Tensor | None = None) -> torch.Tensor:
+    """Logits [N, 10] float32 of ``part`` in evaluation mode, its images augmented if there are ``draws`` [N, 4]."""
+    model.eval()
+    logits = []
+    for images, _ in batches(part, 500, torch.arange(len(part.labels), device=part.labels.device), draws):
+        with autocast(images.device):
+            logits.append(model(images).float())
+    return torch.cat(logits)
+
+
+def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of logits [N, 10] for labels [N]."""
+    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item() / len(labels)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU that has it itself (NVIDIA since Ampere), else float32."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def best_of(history: list[dict]) -> dict:
+    """The epoch with the highest validation accuracy, the earliest of equals (lab report, questions 3 and 6)."""
+    return max(history, key=lambda epoch: epoch["val_accuracy"])
+
+
+def out_of_patience(history: list[dict], patience: int | None) -> bool:
+    """Whether the last ``patience`` epochs brought no new best; never if it is None."""
+    return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+class Files(NamedTuple):
+    """A run's name and files: ``last``, ``best`` and ``live`` until it has finished, then the others."""
+
+    run: str
+    last: Path
+    best: Path
+    live: Path
+    model: Path
+    record: Path
+    curves: Path
+    picture: Path
+
+
+def files_of(args: argparse.Namespace) -> Files:
+    """Where the run of these settings keeps what."""
+    plots, checkpoints, run = args.output_dir / "plots", args.output_dir / "checkpoints", args.run
+    return Files(
+        run=run,
+        last=checkpoints / f"{run}.last.pt",
+        best=checkpoints / f"{run}.best.pt",
+        live=plots / f"{run}.live.png",
+        model=checkpoints / f"{run}.pt",
+        record=plots / f"{run}.json",
+        curves=plots / f"{run}.png",
+        picture=plots / f"{args.task}_model.png",
+    )
+
+
+def best_checkpoint(model: nn.Module, config: dict, history: list[dict]) -> dict:
+    """The weights, on the CPU and in plain layout so that they load anywhere, and where they come from."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    best = best_of(history)
+    return {"model": weights, "config": config, "epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
+
+
+def resume_state(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    config: dict,
+    history: list[dict],
+) -> dict:
+    """All that the next epoch depends on; random states are not in it, for each epoch seeds its own."""
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "config": config,
+        "history": history,
+        "environment": environment(next(model.parameters()).device),
+    }
+
+
+def environment(device: torch.device) -> dict:
+    """What the numbers of a run depend on beside its settings."""
+    return {
+        "torch": torch.__version__,
+        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+    }
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into that gets the name ``path`` when it is complete and on the disk, or never."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, checkpoint: dict) -> None:
+    """Write what :func:`load_checkpoint` reads."""
+    with whole_file(path) as file:
+        torch.save(checkpoint, file)
+
+
+def load_checkpoint(path: Path, what_to_do: str) -> dict:
+    """Read a checkpoint, its tensors to the CPU.
+
+    Raises:
+        SystemExit: it is missing or cannot be read; the message ends in ``what_to_do``.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        sys.exit(f"There is no {shown(path)}. {what_to_do}")
+    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, UnpicklingError and more
+        sys.exit(f"{shown(path)} is not a checkpoint that can be read ({type(error).__name__}). {what_to_do}")
+
+
+def load_weights(model: nn.Module, checkpoint: dict, path: Path, what_to_do: str) -> None:
+    """Put the weights of the ``checkpoint`` that was read from ``path`` into ``model``.
+
+    Raises:
+        SystemExit: they are those of another network; the message ends in ``what_to_do``.
+    """
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except (KeyError, TypeError, RuntimeError):
+        sys.exit(f"{shown(path)} does not hold the weights of a {type(model).__name__}. {what_to_do}")
+
+
+def shown(path: Path) -> str:
+    """``path`` as short as it can be written from here."""
+    with contextlib.suppress(ValueError):  # on another drive of Windows
+        return min(str(path), os.path.relpath(path), key=len)
+    return str(path)
+
+
+# ---------------------------------------------------------------- curves
+
+
+def draw_curves(record: dict, path: Path) -> None:
+    """Draw loss and accuracy over the epochs from a run's record, and the test result once it is there."""
+    history, best = record["history"], best_of(record["history"])["epoch"]
+    epochs = [metrics["epoch"] for metrics in history]
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, name in (("train", "training"), ("val", "validation")):
+            values = [metrics[f"{part}_{metric}"] for metrics in history]
+            axes.plot(epochs, values, label=name, linewidth=1.5, marker="o", markersize=2.5)
+        axes.axvline(best, color="0.5", linestyle=":", label=f"best epoch ({best})")
+        if "test_accuracy" in record:
+            test = record[f"test_{metric}"]
+            axes.plot(best, test, "*", color="tab:red", markersize=12, label=f"test ({test:.3f})")
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(record["run"])
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+# ---------------------------------------------------------------- a run
+
+
+def main(
+    description: str,
+    task: str,
+    network: Callable[[], nn.Module],
+    argv: list[str] | None = None,
+    **defaults: float,
+) -> None:
+    """All that a task script does: read the flags (``argv``, else the command line) and do what they say.
+
+    ``defaults`` are the task's ``epochs``, ``batch_size`` and ``lr``.
+    """
+    sys.stdout.reconfigure(line_buffering=True)
+    args = flags.parse_arguments(description, task, argv=argv, **defaults)
+    try:
+        if args.dry_run:
+            with tempfile.TemporaryDirectory() as directory:
+                args.output_dir = Path(directory)
+                (args.output_dir / "plots").mkdir()
+                (args.output_dir / "checkpoints").mkdir()
+                run(args, network)
+        else:
+            run(args, network)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. The finished epochs are kept; to go on: {args.command} --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
+    """Train, validate and test a network under one set of settings, and leave the run's files."""
+    files = files_of(args)
+    if args.resume and files.record.exists() and not files.last.exists():
+        record = json.loads(files.record.read_text())
+        print(f"{args.run} has finished, with its best epoch {record['best_epoch']}: see {shown(files.record)}")
+        print(f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}")
+        return
+    to_train = f"To train it: {args.command}"
+    if args.test:
+        checkpoint = load_checkpoint(files.model, to_train)
+    else:
+        state = unfinished_state(args, files)
+
+    print(f"Run:     {args.run}")
+    train_part, val_part, test_part = load_data(args)
+    settings = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
+    config = {name: getattr(args, name) for name in settings}
+    config |= {"mean": train_part.mean.flatten().tolist(), "std": train_part.std.flatten().tolist()}
+    print_configuration(config, environment(args.device))
+    n_train, n_val, n_test = (len(part.labels) for part in (train_part, val_part, test_part))
+    print(f"Images:  {n_train:,} to train, {n_val:,} to validate, {n_test:,} to test")
+    torch.manual_seed(seed_for(args.seed, 0, WEIGHTS))
+    model = network().to(args.device, memory_format=torch.channels_last)
+
+    if not args.test:
+        model_summary.print_summary(model)
+        with whole_file(files.picture) as file:
+            model_summary.draw_network(model, file)
+        history = train(model, train_part, val_part, config, files, state)
+        # A crash between the last two steps of finish() leaves the best weights under their final name.
+        best = files.best if files.best.exists() else files.model
+        checkpoint = load_checkpoint(best, "With --restart this run begins again.")
+    load_weights(model, checkpoint, files.model, to_train)
+    logits = predict_logits(model, test_part)
+    test_loss, test_accuracy = score(logits, test_part.labels)
+    if not args.test:
+        confusion = torch.bincount(10 * test_part.labels + logits.argmax(1), minlength=100).view(10, 10)
+        record = {
+            "format": 1,
+            "run": args.run,
+            "config": config,
+            "environment": environment(args.device),
+            "history": history,
+            "best_epoch": checkpoint["epoch"],
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "confusion_matrix": confusion.tolist(),
+        }
+        finish(record, files)
+    print(f"Model loaded from {shown(files.model)} ({files.model.stat().st_size / 1e6:.1f} MB)")
+    print(f"Test loss: {test_loss:.3f}, Test accuracy: {test_accuracy:.3f}")
+
+
+def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
+    """What an interrupted run of these settings left to go on from, or None.
+
+    Raises:
+        SystemExit: there is such a state, and neither ``--resume`` nor ``--restart`` says what to do with it.
+    """
+    if args.restart:
+        for path in (files.last, files.best, files.live):
+            path.unlink(missing_ok=True)
+    if not files.last.exists():
+        return None
+    state = load_checkpoint(files.last, "With --restart this run begins again.")
+    best = best_of(state["history"])
+    progress = (
+        f"{args.run} is unfinished: {len(state['history'])} of {args.epochs} epochs are done, "
+        f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})."
+    )
+    if not args.resume:
+        sys.exit(f"{progress} Add --resume to go on, or --restart to throw that away and begin again.")
+    print(progress)
+    now = environment(args.device)
+    changed = [
+        f"{name} {before} -> {now[name]}" for name, before in state["environment"].items() if before != now[name]
+    ]
+    if changed:
+        print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changed)}")
+    return state
+
+
+def print_configuration(config: dict, environment: dict) -> None:
+    mean, std = (" ".join(f"{value:.4f}" for value in config[name]) for name in ("mean", "std"))
+    normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
+    patience = f" (patience {config['patience']})" if config["patience"] else ""
+    print(f"Input:   {'pixels in [0, 1]' if config['no_norm'] else normalized}")
+    print(f"Augment: {'no' if config['no_aug'] else 'random crop, flip and rotation, in training and validation'}")
+    print(f"Train:   {config['epochs']} epochs{patience}, batches of {config['batch_size']}, seed {config['seed']}")
+    print(
+        f"Adam:    learning rate {config['lr']:g}, {'constant' if config['constant_lr'] else 'halved every 10 epochs'}"
+    )
+    print(f"Device:  {environment['device']}, {environment['threads']} threads, torch {environment['torch']}")
+
+
+def finish(record: dict, files: Files) -> None:
+    """Give a finished run its final files. The state to resume from goes last, so that a crash here loses nothing."""
+    draw_curves(record, files.curves)
+    with whole_file(files.record) as file:
+        file.write(json.dumps(record, indent=1).encode())
+    if files.best.exists():
+        os.replace(files.best, files.model)
+    files.last.unlink()
+    files.live.unlink(missing_ok=True)
+    best = record["history"][record["best_epoch"] - 1]
+    print(f"Best:    epoch {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
+    print(f"Written: {', '.join(shown(path) for path in (files.model, files.record, files.curves, files.picture))}")

@@ -1,0 +1,207 @@
+"""What a network looks like: its summary table, FLOPs and parameters, and its picture.
+
+Every function looks at a copy, so that weights, batch-norm statistics, mode and random numbers stay as they are.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import thop
+import torch
+import torchsummary
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+INPUT = (3, 32, 32)  # a CIFAR-10 image
+
+
+def print_summary(model: nn.Module) -> None:
+    """Print FLOPs, parameters and the table of layers (lab report, questions 1 and 4).
+
+    The FLOPs are thop's, as in the report: multiply-accumulates for one image, and 4 for each batch-norm output.
+    """
+    with torch.random.fork_rng():
+        flops, params = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, *INPUT),), verbose=False)
+        print(f"FLOPs: {flops} Params: {params}")
+        torchsummary.summary(copy.deepcopy(model).cpu(), INPUT, device="cpu")
+
+
+# ---------------------------------------------------------------- the picture
+
+MAX_ROWS = 20  # boxes in a column
+WIDTH, HEIGHT = 3.2, 0.7  # of a box, where a row is 1 high
+NAME = 0.75  # room above a block for its name
+SIDE = 0.6  # from a box to what stands right of it
+COLOURS = {
+    nn.Conv2d: "#9ecae1",
+    nn.BatchNorm2d: "#fdd0a2",
+    nn.ReLU: "#c7e9c0",
+    nn.MaxPool2d: "#dadaeb",
+    nn.AdaptiveAvgPool2d: "#dadaeb",
+    nn.Dropout: "#e5e5e5",
+    nn.Linear: "#fcbba1",
+}
+SUM, OTHER, FRAME, LINE, SHORTCUT = "#ffeda0", "white", "#f7f7f7", "#333333", "#c0392b"
+
+
+def draw_network(model: nn.Module, file: str | Path | IO[bytes]) -> None:
+    """Draw ``model`` layer by layer, with the shape of one image after each, into the PNG ``file``.
+
+    The main path runs down, in columns; each block has a frame, with its shortcut in red on the right.
+    """
+    traced = fx.symbolic_trace(copy.deepcopy(model).cpu().eval())
+    ShapeProp(traced).propagate(torch.zeros(1, *INPUT))
+    main, blocks, shortcuts = read_graph(traced)
+    x, y, right = place(blocks, shortcuts)
+
+    figure = Figure(figsize=(0.45 * (right + 0.2), 0.45 * (2 - min(y)) + 0.5), layout="constrained")
+    axes = figure.subplots()
+    for block in dict.fromkeys(filter(None, blocks)):
+        rows = [i for i, name in enumerate(blocks) if name == block]
+        beside = room_beside(shortcuts, rows)
+        draw_frame(axes, x[rows[0]] - WIDTH / 2, x[rows[0]] + WIDTH / 2 + beside, y[rows[0]], y[rows[-1]], block)
+    for i, node in enumerate(main):
+        draw_box(axes, x[i], y[i], traced, node)
+        if i == 0:
+            continue
+        above, below = (x[i - 1], y[i - 1] - HEIGHT / 2), (x[i], y[i] + HEIGHT / 2)
+        between = []
+        if x[i] != x[i - 1]:  # from the foot of a column over to the head of the next
+            foot, head, gutter = above[1] - 0.5, 0.9, x[i] - WIDTH / 2 - SIDE
+            between = [(above[0], foot), (gutter, foot), (gutter, head), (x[i], head)]
+        draw_arrow(axes, [above, *between, below], LINE)
+    for start, layers, end in shortcuts:
+        leaves = (x[end], y[start + 1] + HEIGHT / 2 + 0.32)
+        lane = x[end] + WIDTH / 2 + (SIDE + WIDTH / 2 if layers else 0.75 * SIDE)
+        points = [leaves, (lane, leaves[1])]
+        for layer, row in zip(layers, y[end - len(layers) : end], strict=True):
+            draw_arrow(axes, [*points, (lane, row + HEIGHT / 2)], SHORTCUT)
+            draw_box(axes, lane, row, traced, layer)
+            points = [(lane, row - HEIGHT / 2)]
+        draw_arrow(axes, [*points, (lane, y[end]), (x[end] + WIDTH / 2, y[end])], SHORTCUT)
+        axes.plot(*leaves, "o", color=SHORTCUT, markersize=3)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    axes.set_title(f"{type(model).__name__}\n{parameters:,} parameters", fontsize=10)
+    axes.set(xlim=(-0.8, right - SIDE), ylim=(min(y) - 1, 1), aspect="equal")
+    axes.axis("off")
+    figure.savefig(file, format="png", dpi=150)
+
+
+# A shortcut: where on the main path it leaves, the layers that it passes through, and where it comes back.
+Shortcut = tuple[int, list[fx.Node], int]
+
+
+def read_graph(traced: fx.GraphModule) -> tuple[list[fx.Node], list[str], list[Shortcut]]:
+    """The main path from input to output, the block that each of its nodes stands in, and the shortcuts.
+
+    The main path is that of first inputs: in ``out + shortcut`` that of ``out``.
+    """
+    *_, output = traced.graph.nodes
+    main, _ = path_to(output.args[0], [])
+    blocks = [block_of(traced, node) for node in main]
+    shortcuts = []
+    for end, node in enumerate(main):
+        for other in node.all_input_nodes[1:]:
+            layers, start = path_to(other, main)
+            shortcuts.append((main.index(start), layers, end))
+            blocks[end] = blocks[end - 1]  # a sum belongs to the layers above it
+    return main, blocks, shortcuts
+
+
+def place(blocks: list[str], shortcuts: list[Shortcut]) -> tuple[list[float], list[float], float]:
+    """The centre x, y of every box of the main path, and how far the picture reaches to the right."""
+    x, y, right = [], [], 0.0
+    for column in columns_of(len(blocks), shortcuts):
+        left, row = right, 0.0
+        for i in column:
+            if blocks[i] and (i == column[0] or blocks[i] != blocks[i - 1]):
+                row -= NAME
+            elif i != column[0] and blocks[i] != blocks[i - 1]:
+                row -= NAME / 2
+            x.append(left + WIDTH / 2)
+            y.append(row)
+            row -= 1
+        right = left + WIDTH + room_beside(shortcuts, column) + 2 * SIDE
+    return x, y, right
+
+
+def room_beside(shortcuts: list[Shortcut], rows: Sequence[int]) -> float:
+    """How far the shortcuts that end in these rows reach out to the right of the main path."""
+    return max((SIDE + WIDTH if layers else SIDE for _, layers, end in shortcuts if end in rows), default=0)
+
+
+def path_to(node: fx.Node, until: list[fx.Node]) -> tuple[list[fx.Node], fx.Node | None]:
+    """Walk up from ``node`` along first inputs. Returns the path, top down, and the node of ``until`` that ended it."""
+    path = []
+    while node is not None and node not in until:
+        path.insert(0, node)
+        node = next(iter(node.all_input_nodes), None)
+    return path, node
+
+
+def block_of(traced: fx.GraphModule, node: fx.Node) -> str:
+    """The block that ``node`` stands in: the outermost module around it with layers of its own, or ""."""
+    parts = node.target.split(".") if node.op == "call_module" else []
+    for depth in range(1, len(parts)):
+        name = ".".join(parts[:depth])
+        if any(not list(child.children()) for child in traced.get_submodule(name).children()):
+            return name
+    return ""
+
+
+def columns_of(length: int, shortcuts: list[Shortcut]) -> list[range]:
+    """Break a path of ``length`` boxes into columns, where no shortcut passes by and not right below a sum."""
+    columns, first, possible = [], 0, 0
+    for end in range(1, length + 1):
+        if any(start < end - 1 <= stop for start, _, stop in shortcuts):
+            continue
+        if end - first > MAX_ROWS and possible > first:
+            columns.append(range(first, possible))
+            first = possible
+        possible = end
+    return [*columns, range(first, length)]
+
+
+def draw_box(axes: Axes, x: float, y: float, traced: fx.GraphModule, node: fx.Node) -> None:
+    layer = traced.get_submodule(node.target) if node.op == "call_module" else None
+    match layer:
+        case nn.Conv2d():
+            text = "Conv {}×{}, {}".format(*layer.kernel_size, layer.out_channels)
+            text += f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
+        case nn.MaxPool2d():
+            text = f"MaxPool {layer.kernel_size}×{layer.kernel_size}, stride {layer.stride}"
+        case nn.Linear():
+            text = f"Linear {layer.in_features} → {layer.out_features}"
+        case nn.Dropout():
+            text = f"Dropout {layer.p}"
+        case None:
+            text = "Input" if node.op == "placeholder" else node.target.__name__
+        case _:
+            text = type(layer).__name__.removesuffix("2d").removeprefix("Adaptive")
+    text = {"add": "+", "flatten": "Flatten"}.get(text, text)
+    colour = SUM if text == "+" else COLOURS.get(type(layer), OTHER)
+    shape = "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
+    corner = (x - WIDTH / 2, y - HEIGHT / 2)
+    axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, "round,pad=0,rounding_size=0.12", fc=colour, ec=LINE, lw=0.8))
+    axes.text(x, y, f"{text}\n{shape}", ha="center", va="center", fontsize=7, linespacing=1.1)
+
+
+def draw_frame(axes: Axes, left: float, right: float, top: float, bottom: float, name: str) -> None:
+    corner, height = (left - 0.25, bottom - 0.45), top - bottom + 0.45 + HEIGHT / 2 + NAME - 0.12
+    axes.add_patch(
+        FancyBboxPatch(
+            corner, right - left + 0.5, height, "round,pad=0,rounding_size=0.15", fc=FRAME, ec="0.75", lw=0.8
+        )
+    )
+    axes.text(left - 0.12, corner[1] + height - 0.1, name, ha="left", va="top", fontsize=7, color="0.35")
+
+
+def draw_arrow(axes: Axes, points: list[tuple[float, float]], colour: str) -> None:
+    axes.plot(*zip(*points[:-1], strict=True), color=colour, linewidth=1)
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+    axes.annotate("", points[-1], points[-2], arrowprops=style)

@@ -1,0 +1,48 @@
+"""Task 1: a CNN of three convolutional blocks on CIFAR-10 (lab report, questions 1 to 3).
+
+python task1_simplecnn.py                  the report's configuration: 80 epochs, batches of 128, Adam, StepLR
+python task1_simplecnn.py --test           the test accuracy of the saved model again
+python task1_simplecnn.py --help           every flag
+"""
+
+import torch
+from torch import nn
+
+import common
+
+
+def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
+    """[N, in_channels, H, W] to [N, out_channels, H/2, W/2]."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    )
+
+
+class SimpleCNN(nn.Module):
+    """Images [N, 3, 32, 32] to logits [N, 10]; 114,186 parameters (lab report, question 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.block1 = conv_block(3, 32)
+        self.block2 = conv_block(32, 64)
+        self.block3 = conv_block(64, 128)
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(128 * 4 * 4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.block1(x)  # [N, 32, 16, 16]
+        x = self.block2(x)  # [N, 64, 8, 8]
+        x = self.block3(x)  # [N, 128, 4, 4]
+        x = self.dropout(x)
+        return self.fc(torch.flatten(x, 1))
+
+
+def main() -> None:
+    common.main(__doc__, "task1_simplecnn", SimpleCNN, epochs=80, batch_size=128, lr=0.001)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Task 2: ResNet-18, written by hand, on CIFAR-10 (lab report, questions 4 to 7).
+
+python task2_resnet18.py                              the report's baseline: 80 epochs, batches of 64, Adam, StepLR
+python task2_resnet18.py --no-norm                    without input normalization
+python task2_resnet18.py --no-aug                     without data augmentation
+python task2_resnet18.py --lr 0.01 --constant-lr      another base learning rate, never halved
+python task2_resnet18.py --test                       the test accuracy of the saved model again
+python task2_resnet18.py --help                       every flag
+"""
+
+import torch
+from torch import nn
+
+import common
+
+
+class ResBlock(nn.Module):
+    """A basic residual block: two 3x3 convolutions beside a shortcut.
+
+    [N, in_channels, H, W] to [N, out_channels, H/stride, W/stride]. He et al., "Deep Residual Learning for Image
+    Recognition" (2016), figure 2 and equations 1 and 2: where the shape changes, the shortcut is a 1x1 convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(out + shortcut)
+
+
+def stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Two residual blocks; the first one changes the shape."""
+    return nn.Sequential(ResBlock(in_channels, out_channels, stride), ResBlock(out_channels, out_channels, 1))
+
+
+class ResNet18(nn.Module):
+    """Images [N, 3, H, W] to logits [N, 10]; 11,181,642 parameters (lab report, question 4; He et al., table 1).
+
+    The submodules have torchvision's names, so a checkpoint loads into ``torchvision.models.resnet18(num_classes=10)``.
+    The shapes below are those of 32x32 input.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layer1 = stage(64, 64, stride=1)
+        self.layer2 = stage(64, 128, stride=2)
+        self.layer3 = stage(128, 256, stride=2)
+        self.layer4 = stage(256, 512, stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(512, 10)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al., "Delving Deep into Rectifiers" (2015), as torchvision does
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))  # [N, 64, 16, 16]
+        x = self.maxpool(x)  # [N, 64, 8, 8]
+        x = self.layer1(x)  # [N, 64, 8, 8]
+        x = self.layer2(x)  # [N, 128, 4, 4]
+        x = self.layer3(x)  # [N, 256, 2, 2]
+        x = self.layer4(x)  # [N, 512, 1, 1]
+        x = self.avgpool(x)  # [N, 512, 1, 1]
+        return self.fc(torch.flatten(x, 1))
+
+
+def main() -> None:
+    common.main(__doc__, "task2_resnet18", ResNet18, epochs=80, batch_size=64, lr=0.001)
+
+
+if __name__ == "__main__":
+    main()
