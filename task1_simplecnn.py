@@ -40,8 +40,8 @@ class SimpleCNN(nn.Module):
         return self.fc(torch.flatten(x, 1))
 
 
-def main() -> None:
-    common.main(__doc__, "task1_simplecnn", SimpleCNN, epochs=80, batch_size=128, lr=0.001)
+def main(argv: list[str] | None = None) -> None:
+    common.main(__doc__, "task1_simplecnn", SimpleCNN, argv, epochs=80, batch_size=128, lr=0.001)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ class ResNet18(nn.Module):
         return self.fc(torch.flatten(x, 1))
 
 
-def main() -> None:
-    common.main(__doc__, "task2_resnet18", ResNet18, epochs=80, batch_size=64, lr=0.001)
+def main(argv: list[str] | None = None) -> None:
+    common.main(__doc__, "task2_resnet18", ResNet18, argv, epochs=80, batch_size=64, lr=0.001)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import cifar10
+import flags
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def cifar_dir():
+    """The real CIFAR-10, where the scripts find it; without it the test is skipped, for it downloads nothing."""
+    directory = cifar10.find(flags.HERE)
+    if cifar10.damaged(directory):
+        pytest.skip(f"needs the real CIFAR-10, which is not in {directory}")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def cifar(cifar_dir):
+    return cifar10.load(cifar_dir)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Let the scripts train on made-up images, whose brightness tells their label."""
+    generator = torch.Generator().manual_seed(5)
+
+    def images(n):
+        labels = torch.arange(n) % 10
+        noise = torch.randint(60, (n, 3, 32, 32), generator=generator)
+        return (noise + 20 * labels.view(n, 1, 1, 1)).to(torch.uint8), labels
+
+    data = (*images(400), *images(100))
+    monkeypatch.setattr(cifar10, "load", lambda directory: data)
+    return data
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Run a task script as a user does, its results in ``tmp_path``; returns the finished process."""
+
+    def run(name, *words, **environment):
+        return subprocess.run(
+            [sys.executable, ROOT / name, "--output-dir", tmp_path, *map(str, words)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+            cwd=tmp_path,
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,426 @@
+"""Whole runs of the real scripts: what they leave, what they print, that they repeat and resume bit for bit."""
+
+import copy
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+import cifar10
+import common
+import flags
+import task1_simplecnn
+import task2_resnet18
+from task1_simplecnn import SimpleCNN
+
+
+def train(out, *words, script=task1_simplecnn):
+    """Run a script here, on the CPU; returns the record and the checkpoint of the run that it finished."""
+    script.main(["--device", "cpu", "--output-dir", str(out), "--data-dir", str(out), *words])
+    (path,) = (out / "plots").glob("*.json")
+    record = json.loads(path.read_text())
+    return record, torch.load(out / "checkpoints" / f"{record['run']}.pt", weights_only=True)
+
+
+def without_seconds(record):
+    record = copy.deepcopy(record)
+    for metrics in record["history"]:
+        del metrics["seconds"]
+    return record
+
+
+def assert_same_run(one, other):
+    assert without_seconds(one[0]) == without_seconds(other[0])
+    assert {**one[1], "model": 0} == {**other[1], "model": 0}
+    for name, tensor in one[1]["model"].items():
+        assert torch.equal(tensor, other[1]["model"][name]), name
+
+
+def interrupt_in_epoch(monkeypatch, number):
+    """Stop in the middle of this epoch, as Ctrl-C would."""
+    real, steps = common.train_epoch, []
+
+    def interrupted(model, optimizer, part, config, epoch, label):
+        result = real(model, optimizer, part, config, epoch, label)
+        steps.append(epoch)
+        if epoch == number:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(common, "train_epoch", interrupted)
+    return steps
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
+    words = ["--epochs", "3", "--seed", "2", "--limit", "200"]
+    record, checkpoint = train(tmp_path, *words)
+    run = "task1_simplecnn_epochs3_seed2_limit200"
+    files = {f"plots/{run}.json", f"plots/{run}.png", "plots/task1_simplecnn_model.png", f"checkpoints/{run}.pt"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == files
+    (written,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Written: ")]
+    assert written.count(",") == 3 and all(name in written for name in files)
+
+    top = "format, run, config, environment, history, best_epoch, test_loss, test_accuracy, confusion_matrix"
+    assert ", ".join(record) == top
+    assert (record["format"], record["run"]) == (1, run)
+    settings = {"task": "task1_simplecnn", "epochs": 3, "batch_size": 128, "lr": 0.001, "constant_lr": False}
+    settings |= {"no_norm": False, "no_aug": False, "seed": 2, "patience": None, "limit": 200}
+    assert {name: record["config"][name] for name in settings} == settings
+    assert set(record["config"]) == {*settings, "mean", "std"}
+    assert set(record["environment"]) == {"torch", "device", "threads", "platform"}
+    assert [metrics["epoch"] for metrics in record["history"]] == [1, 2, 3]
+    metrics = ["epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+    assert all(list(epoch) == metrics for epoch in record["history"])
+    accuracies = [epoch["val_accuracy"] for epoch in record["history"]]
+    assert record["best_epoch"] == 1 + accuracies.index(max(accuracies))
+
+    assert list(checkpoint) == ["model", "config", "epoch", "val_accuracy"]
+    assert (checkpoint["config"], checkpoint["epoch"]) == (record["config"], record["best_epoch"])
+    assert checkpoint["val_accuracy"] == max(accuracies)
+
+
+def test_test_result_is_that_of_the_best_weights_on_clean_images(made_up, tmp_path, capsys):
+    record, checkpoint = train(tmp_path, "--epochs", "4")
+    model = SimpleCNN().eval()
+    model.load_state_dict(checkpoint["model"])
+    mean, std = (torch.tensor(record["config"][name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        logits = model((made_up[2] / 255 - mean) / std)
+    predictions, labels = logits.argmax(1), made_up[3]
+    assert record["test_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert record["test_accuracy"] == (predictions == labels).sum().item() / 100
+    for true, row in enumerate(record["confusion_matrix"]):
+        assert row == [((labels == true) & (predictions == guess)).sum().item() for guess in range(10)]
+    last = [f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}"]
+    last.insert(0, f"Model loaded from {common.shown(tmp_path / 'checkpoints' / record['run'])}.pt (0.5 MB)")
+    assert capsys.readouterr().out.splitlines()[-2:] == last
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    task1_simplecnn.main(["--test", "--epochs", "4", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[-2:] == last
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_resnet18_checkpoint_loads_into_torchvisions(made_up, tmp_path):
+    record, checkpoint = train(tmp_path, "--epochs", "1", "--limit", "100", script=task2_resnet18)
+    model = torchvision.models.resnet18(num_classes=10)
+    model.load_state_dict(checkpoint["model"])
+    mean, std = (torch.tensor(record["config"][name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        logits = model.eval()((made_up[2][:10] / 255 - mean) / std)
+    assert record["test_loss"] == pytest.approx(F.cross_entropy(logits, made_up[3][:10]).item(), rel=1e-4)
+
+
+# ---------------------------------------------------------------- the experiment
+
+
+def test_an_epoch_is_a_plain_training_loop(made_up):
+    """Against torch's own parts put together the usual way: a loader over the same order, unfused Adam, NCHW."""
+    args = flags.parse_arguments("", "task1_simplecnn", 80, 64, 0.001, ["--dry-run", "--no-aug", "--device", "cpu"])
+    args.dry_run = False
+    part, _, _ = common.load_data(args)
+    config = {"seed": 4, "batch_size": 64, "no_aug": True}
+    torch.manual_seed(0)
+    ours = SimpleCNN().to(memory_format=torch.channels_last)
+    ours.dropout.p = 0.0  # its random numbers depend on the memory format
+    theirs = copy.deepcopy(ours).to(memory_format=torch.contiguous_format)
+
+    loss, accuracy = common.train_epoch(
+        ours, torch.optim.Adam(ours.parameters(), 1e-3, fused=True), part, config, 1, ""
+    )
+
+    order, _ = common.draw_epoch(part, config, 1, common.TRAINING)
+    assert sorted(order.tolist()) == list(range(360))
+    images = (part.images.float() / 255 - part.mean) / part.std
+    dataset = torch.utils.data.TensorDataset(images[order], part.labels[order])
+    optimizer = torch.optim.Adam(theirs.parameters(), 1e-3)
+    losses, hits = [], 0
+    for inputs, labels in torch.utils.data.DataLoader(dataset, batch_size=64):
+        logits = theirs(inputs)
+        optimizer.zero_grad()
+        nn.CrossEntropyLoss()(logits, labels).backward()
+        optimizer.step()
+        losses += nn.CrossEntropyLoss(reduction="none")(logits, labels).tolist()
+        hits += (logits.argmax(1) == labels).sum().item()
+    assert loss == pytest.approx(sum(losses) / 360, rel=1e-3)
+    assert accuracy == pytest.approx(hits / 360, abs=2 / 360)
+    for name, tensor in ours.state_dict().items():
+        torch.testing.assert_close(tensor, theirs.state_dict()[name], rtol=0.02, atol=2e-4)
+
+
+def test_the_learning_rate_halves_every_ten_epochs_or_never(made_up, tmp_path):
+    words = ["--epochs", "21", "--limit", "10", "--lr", "0.01"]
+    stepped, _ = train(tmp_path / "stepped", *words)
+    rates = [metrics["learning_rate"] for metrics in stepped["history"]]
+    assert rates == [0.01] * 10 + [0.005] * 10 + [0.0025]
+    constant, _ = train(tmp_path / "constant", *words, "--constant-lr")
+    assert {metrics["learning_rate"] for metrics in constant["history"]} == {0.01}
+    losses = [[metrics["train_loss"] for metrics in record["history"]] for record in (stepped, constant)]
+    assert losses[0][:10] == losses[1][:10] and losses[0][10] == losses[1][10] and losses[0][11] != losses[1][11]
+
+
+def test_validation_is_augmented_afresh_and_the_test_is_not(made_up, tmp_path, monkeypatch):
+    """With weights that never change, only the augmentation can move the validation loss."""
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: None)
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x)
+    loss = {}
+    for name in ("augmented", "no-aug"):
+        record, _ = train(tmp_path / name, "--epochs", "3", *(["--no-aug"] if name == "no-aug" else []))
+        loss[name] = [metrics["val_loss"] for metrics in record["history"]]
+        loss[f"{name} test"] = record["test_loss"]
+    assert len(set(loss["augmented"])) == 3 and len(set(loss["no-aug"])) == 1
+    assert loss["augmented test"] == loss["no-aug test"]
+
+
+def test_the_best_epoch_is_the_earliest_of_equals():
+    history = [{"epoch": n, "val_accuracy": accuracy} for n, accuracy in enumerate((0.1, 0.3, 0.2, 0.3), 1)]
+    assert common.best_of(history)["epoch"] == 2
+
+
+def test_patience_stops_after_that_many_epochs_without_a_new_best(made_up, tmp_path, monkeypatch):
+    accuracies = iter([0.2, 0.3, 0.3, 0.1, 0.2, 0.9])
+    real = common.score
+    monkeypatch.setattr(common, "score", lambda logits, labels: (real(logits, labels)[0], next(accuracies, 0.0)))
+    record, checkpoint = train(tmp_path, "--limit", "20", "--patience", "3")
+    assert record["run"] == "task1_simplecnn_patience3_limit20"
+    assert [metrics["val_accuracy"] for metrics in record["history"]] == [0.2, 0.3, 0.3, 0.1, 0.2]
+    assert record["best_epoch"] == checkpoint["epoch"] == 2
+
+
+@pytest.mark.parametrize(("limit", "batch_size", "trained"), [(33, 32, 32), (34, 32, 34), (20, 100, 20)])
+def test_a_last_batch_of_one_image_is_left_out(made_up, tmp_path, monkeypatch, limit, batch_size, trained):
+    real, seen = common.batches, []
+
+    def counted(part, size, order, draws):
+        seen.append(len(order))
+        return real(part, size, order, draws)
+
+    monkeypatch.setattr(common, "batches", counted)
+    train(tmp_path, "--epochs", "1", "--limit", str(limit), "--batch-size", str(batch_size), script=task2_resnet18)
+    assert seen == [trained, limit // 10, limit // 10]
+
+
+def test_seeds_are_all_different():
+    keys = [(seed, epoch, purpose) for seed in (0, 1, 2**31 - 1) for epoch in range(500) for purpose in range(5)]
+    assert len({common.seed_for(*key) for key in keys}) == len(keys)
+
+
+# ---------------------------------------------------------------- repeating and resuming
+
+
+def test_the_same_command_gives_the_same_run_bit_for_bit(cifar_dir, script, tmp_path):
+    runs = []
+    for _ in range(2):
+        run = script("task1_simplecnn.py", "--limit", 600, "--epochs", 2, "--device", "cpu")
+        assert run.returncode == 0, run.stderr
+        name = "task1_simplecnn_epochs2_limit600"
+        record = json.loads((tmp_path / "plots" / f"{name}.json").read_text())
+        runs.append((record, torch.load(tmp_path / "checkpoints" / f"{name}.pt", weights_only=True)))
+    assert_same_run(*runs)
+
+
+@pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, monkeypatch, capsys, script):
+    words = ["--epochs", "12" if script is task1_simplecnn else "3", "--limit", "100"]
+    whole = train(tmp_path / "whole", *words, script=script)
+    for number in (1, 2, int(words[1])):  # nothing saved yet; in between; in the last epoch
+        with monkeypatch.context() as patch:
+            steps = interrupt_in_epoch(patch, number)
+            with pytest.raises(SystemExit) as stop:
+                train(tmp_path / "parts", *words, *(["--resume"] if number > 1 else []), script=script)
+            assert stop.value.code == 130 and "--resume" in capsys.readouterr().err
+            assert steps[-1] == number and (number == 1 or steps[0] > 1 or number == 2)
+        assert not list((tmp_path / "parts" / "plots").glob("*.json"))
+    with monkeypatch.context() as patch:
+        steps = interrupt_in_epoch(patch, 0)
+        parts = train(tmp_path / "parts", *words, "--resume", script=script)
+        assert steps == [int(words[1])]
+    assert_same_run(whole, parts)
+    names = [sorted(path.name for path in (tmp_path / out).rglob("*.*")) for out in ("whole", "parts")]
+    assert names[0] == names[1]
+
+
+def test_an_unfinished_run_asks_what_to_do(made_up, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 3)
+        with pytest.raises(SystemExit):
+            train(tmp_path, "--epochs", "4", "--limit", "100")
+    unfinished = sorted(path.name for path in tmp_path.rglob("*_limit100.*"))
+    run = "task1_simplecnn_epochs4_limit100"
+    assert unfinished == [f"{run}.best.pt", f"{run}.last.pt", f"{run}.live.png"]
+    with pytest.raises(SystemExit, match=r"2 of 4 epochs are done.*--resume.*--restart"):
+        train(tmp_path, "--epochs", "4", "--limit", "100")
+    assert sorted(path.name for path in tmp_path.rglob("*_limit100.*")) == unfinished
+    with monkeypatch.context() as patch:
+        steps = interrupt_in_epoch(patch, 0)
+        restarted = train(tmp_path, "--epochs", "4", "--limit", "100", "--restart")
+        assert steps == [1, 2, 3, 4]
+    assert_same_run(restarted, train(tmp_path / "fresh", "--epochs", "4", "--limit", "100"))
+
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*_limit100.*")}
+    train(tmp_path, "--epochs", "4", "--limit", "100", "--resume")
+    printed = capsys.readouterr().out
+    assert "has finished" in printed and printed.splitlines()[-1].startswith("Test loss: ")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*_limit100.*")} == before
+
+
+@pytest.mark.parametrize("moment", ["drawing the curves", "naming the checkpoint", "removing the state"])
+def test_a_crash_while_the_final_files_are_written_loses_nothing(made_up, tmp_path, monkeypatch, moment):
+    words = ["--epochs", "2", "--limit", "100"]
+    whole = train(tmp_path / "whole", *words)
+    last, model = (f"task1_simplecnn_epochs2_limit100{end}" for end in (".last.pt", ".pt"))
+    draw, replace, unlink = common.draw_curves, os.replace, pathlib.Path.unlink
+
+    def crash_if(now):
+        if now:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "drawing the curves":
+            patch.setattr(
+                common, "draw_curves", lambda record, path: crash_if("test_loss" in record) or draw(record, path)
+            )
+        elif moment == "naming the checkpoint":
+            patch.setattr(os, "replace", lambda old, new: crash_if(new.name == model) or replace(old, new))
+        else:
+            patch.setattr(
+                pathlib.Path, "unlink", lambda path, **how: crash_if(path.name == last) or unlink(path, **how)
+            )
+        with pytest.raises(SystemExit):
+            train(tmp_path / "crashed", *words)
+    assert (tmp_path / "crashed" / "checkpoints" / last).exists()
+    assert_same_run(whole, train(tmp_path / "crashed", *words, "--resume"))
+    names = [sorted(path.name for path in (tmp_path / out).rglob("*.*")) for out in ("whole", "crashed")]
+    assert names[0] == names[1]
+
+
+# ---------------------------------------------------------------- when something is wrong
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(made_up, tmp_path, monkeypatch):
+    words = ["--epochs", "4", "--limit", "100"]
+    with pytest.raises(SystemExit, match=r"no longer finite in epoch 1 at learning rate 1e\+30 .*nothing is saved"):
+        train(tmp_path / "first", *words, "--lr", "1e30")
+    real = common.train_epoch
+
+    def diverging(model, optimizer, part, config, epoch, label):
+        if epoch == 3:
+            nn.init.constant_(model.fc.bias, float("inf"))
+        return real(model, optimizer, part, config, epoch, label)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(common, "train_epoch", diverging)
+        with pytest.raises(
+            SystemExit, match=r"epoch 3 at learning rate 0\.001 .*\(epoch \d\) is in .*\.best\.pt.*--lr"
+        ):
+            train(tmp_path, *words)
+    best = torch.load(tmp_path / "checkpoints" / "task1_simplecnn_epochs4_limit100.best.pt", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in best["model"].values())
+    assert_same_run(train(tmp_path / "whole", *words), train(tmp_path, *words, "--resume"))
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "empty", "cut short", "another network", "another thing"])
+def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content):
+    path = tmp_path / "checkpoints" / "task1_simplecnn.pt"
+    path.parent.mkdir()
+    if content == "another network":
+        torch.save({"model": torchvision.models.resnet18(num_classes=10).state_dict(), "config": {}}, path)
+    elif content == "another thing":
+        torch.save([1, 2, 3], path)
+    elif content == "cut short":
+        torch.save({"model": SimpleCNN().state_dict()}, path)
+        path.write_bytes(path.read_bytes()[:100_000])
+    elif content != "missing":
+        path.write_text("no checkpoint" if content == "text" else "")
+    problem = {"missing": "There is no", "another network": "does not hold", "another thing": "does not hold"}
+    command = f"python task1_simplecnn.py --output-dir {tmp_path}"
+    with pytest.raises(SystemExit) as failure:
+        task1_simplecnn.main(["--test", "--output-dir", str(tmp_path)])
+    message = failure.value.code
+    assert problem.get(content, "is not a checkpoint that can be read") in message and "\n" not in message
+    assert "checkpoints/task1_simplecnn.pt" in message and message.endswith(command)
+
+
+def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "task1_simplecnn.last.pt").write_bytes(b"PK")
+    for words in ([], ["--resume"]):
+        with pytest.raises(SystemExit, match=r"last\.pt is not a checkpoint .*--restart"):
+            train(tmp_path, *words)
+
+
+# ---------------------------------------------------------------- as a user runs them
+
+
+@pytest.mark.parametrize("name", ["task1_simplecnn.py", "task2_resnet18.py"])
+def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path, name):
+    run = script(name, "--dry-run", CIFAR10_DIR=str(tmp_path / "nowhere"), TMPDIR=str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert run.stderr == "" and "\r" not in run.stdout and "\x1b" not in run.stdout
+    lines = run.stdout.splitlines()
+    number = r"\d+\.\d+"
+    metrics = f"train loss {number}, accuracy {number}  val loss {number}, accuracy {number}  {number} s"
+    epoch = rf"Epoch  [12]/2  lr 0\.001 +{metrics}(  \* best)?"
+    assert sum(bool(re.fullmatch(epoch, line)) for line in lines) == 2
+    assert re.fullmatch(r"Model loaded from \S+\.pt \((0\.5|44\.8) MB\)", lines[-2])
+    assert re.fullmatch(r"Test loss: \d+\.\d{3}, Test accuracy: 0\.\d{3}", lines[-1])
+
+
+def test_a_terminal_gets_a_progress_bar(tmp_path):
+    pty = pytest.importorskip("pty")
+    main_end, terminal = pty.openpty()
+    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--dry-run"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        printed = b""
+        while True:
+            try:
+                piece = os.read(main_end, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            printed += piece
+    os.close(main_end)
+    assert process.returncode == 0
+    assert re.search(rb"\rEpoch  1/2: +\d+%\|", printed) and b"batch/s" in printed
+
+
+def test_a_quick_look_at_the_real_data_learns(cifar_dir, script, tmp_path):
+    words = ["--limit", 3000, "--epochs", 2]
+    run = script("task2_resnet18.py", *words, "--no-norm", "--no-aug", "--lr", "0.01", "--constant-lr")
+    assert run.returncode == 0, run.stderr
+    record = json.loads(
+        (tmp_path / "plots/task2_resnet18_no-norm_no-aug_lr0.01_constant-lr_epochs2_limit3000.json").read_text()
+    )
+    assert record["config"]["mean"] == [0, 0, 0] and record["config"]["std"] == [1, 1, 1]
+    assert sum(map(sum, record["confusion_matrix"])) == 300
+    run = script("task1_simplecnn.py", *words)
+    record = json.loads((tmp_path / "plots/task1_simplecnn_epochs2_limit3000.json").read_text())
+    assert record["test_accuracy"] > 0.25  # 0.1 is chance
+    assert f"{cifar10.FOLDER}" not in run.stdout and "45,000" not in run.stdout
+
+
+def test_the_committed_model_gives_the_committed_result(cifar_dir, script, tmp_path):
+    record = json.loads((flags.HERE / "plots/task1_simplecnn.json").read_text())
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/task1_simplecnn.pt").write_bytes(
+        (flags.HERE / "checkpoints/task1_simplecnn.pt").read_bytes()
+    )
+    run = script("task1_simplecnn.py", "--test")
+    loss, accuracy = map(float, re.findall(r"\d\.\d{3}", run.stdout.splitlines()[-1]))
+    assert loss == pytest.approx(record["test_loss"], abs=2e-3)
+    assert accuracy == pytest.approx(record["test_accuracy"], abs=2e-3)
