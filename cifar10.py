@@ -99,6 +99,7 @@ def download(directory: Path) -> None:
                 archive = fetch(url, directory, slowest)
                 break
             except (requests.RequestException, TimeoutError, ValueError) as error:  # ValueError: wrong digest
+                print(f"  failed: {error}")
                 failures[url] = error
         else:
             raise OSError("every source failed")
@@ -131,25 +132,30 @@ def fetch(url: str, directory: Path, slowest: float) -> Path:
     """
     pooch.get_logger().setLevel("WARNING")
     print(f"Downloading {url}")
-    with Progress(unit="B", unit_scale=True, disable=None, leave=False) as progress:
-        progress.slowest = slowest
+    with Progress(slowest) as progress:
         downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=TIMEOUT)
         path = pooch.retrieve(url, f"md5:{ARCHIVE_MD5}", ARCHIVE, directory, downloader=downloader)
     return Path(path)
 
 
 class Progress(tqdm):
-    """pooch tells a progress bar of every piece that arrives; this one also minds the clock."""
+    """A progress bar that minds the clock, and speaks up every 30 seconds where there is no terminal."""
 
-    slowest = 0.0  # bytes a second
+    def __init__(self, slowest: float):
+        super().__init__(unit="B", unit_scale=True, disable=None, leave=False)
+        self.slowest, self.received, self.started = slowest, 0, time.monotonic()
+        self.told = self.started
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
-        self.started, self.received = time.monotonic(), 0
+    def __bool__(self) -> bool:
+        return True  # pooch asks, and a bar that does not know its total yet has no answer
 
-    def update(self, n=1):
+    def update(self, n: float = 1) -> None:
         super().update(n)
         self.received += n
-        seconds = time.monotonic() - self.started
-        if seconds > GRACE and self.received < self.slowest * seconds:
-            raise TimeoutError(f"slow: {self.received / seconds / 1000:.0f} kB a second")
+        now = time.monotonic()
+        rate = self.received / (now - self.started + 1e-9)
+        if rate < self.slowest and now - self.started > GRACE:
+            raise TimeoutError(f"slow, {rate / 1000:.0f} kB a second")
+        if self.disable and now - self.told > 30:
+            self.told = now
+            print(f"  {self.received / 1e6:.0f} MB so far")

@@ -1,4 +1,4 @@
-"""What both tasks share: data, augmentation, training and evaluation, checkpoints, curves, and a run from end to end.
+"""What both tasks share: data, augmentation, training and evaluation, curves, and a run from end to end.
 
 A task script calls :func:`main` with its name, its network and its defaults. :func:`run`, the last function, tells the
 story of a run; the sections above it come in the order in which it needs them. What a user can cause ends in a
@@ -6,7 +6,6 @@ SystemExit with one line: what happened, where, and what to do.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from tqdm import tqdm
 import cifar10
 import flags
 import model_summary
+from checkpoints import Files, files_of, load_checkpoint, load_weights, save_checkpoint, shown, whole_file
 
 # ---------------------------------------------------------------- randomness
 
@@ -38,7 +38,7 @@ SPLIT, WEIGHTS, TRAINING, VALIDATION, DROPOUT = range(5)
 def seed_for(seed: int, epoch: int, purpose: int) -> int:
     """A 32-bit seed of its own for every purpose in every epoch.
 
-    They are hashed together because torch's CPU generator looks at the low 32 bits of its seed only.
+    The three are hashed because torch's CPU generator looks at the low 32 bits of its seed only.
     """
     return int(np.random.SeedSequence((seed, epoch, purpose)).generate_state(1)[0])
 
@@ -67,21 +67,23 @@ def load_data(args: argparse.Namespace) -> tuple[Part, Part, Part]:
     its first image, as in the lab report's training configuration.
     """
     if args.dry_run:
+        source = "made up, for a dry run"
         images, labels, test_images, test_labels = made_up_images()
-        print("Data:    made up, for a dry run that leaves nothing behind")
     else:
         directory = args.data_dir or cifar10.find(flags.HERE)
+        source = shown(directory)
         images, labels, test_images, test_labels = cifar10.load(directory)
-        print(f"Data:    {shown(directory)}")
 
     order = torch.randperm(len(images), generator=generator_for(args.seed, 0, SPLIT))
     n_val = len(images) // 10
     train, val, test = order[:-n_val], order[-n_val:], torch.arange(len(test_images))
     if args.limit:
         train, val, test = train[: args.limit], val[: args.limit // 10], test[: args.limit // 10]
-    std, mean = torch.zeros(3) + 1, torch.zeros(3)
+    std, mean = torch.ones(3), torch.zeros(3)
     if not args.no_norm:
         std, mean = torch.std_mean(images[0].double() / 255, dim=(1, 2), correction=0)
+
+    print(f"Data:    {source}: {len(train):,} images to train, {len(val):,} to validate, {len(test):,} to test")
 
     def part(images: torch.Tensor, labels: torch.Tensor, chosen: torch.Tensor) -> Part:
         tensors = images[chosen], labels[chosen], mean.float().view(3, 1, 1), std.float().view(3, 1, 1)
@@ -101,7 +103,7 @@ def made_up_images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Te
 def batches(
     part: Part, batch_size: int, order: torch.Tensor, draws: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield normalized images [B, 3, 32, 32] float32 in channels_last, and labels [B], in the given order.
+    """Yield normalized images [B, 3, 32, 32] float32 and labels [B], in the given order.
 
     ``draws[i]`` augments the i-th image of ``order``; without ``draws`` none is.
     """
@@ -111,7 +113,7 @@ def batches(
         images = part.images[rows]
         if draws is not None:
             images = augment(images, draws[start : start + batch_size])
-        images = images.to(torch.float32, memory_format=torch.channels_last)
+        images = images.to(torch.float32, memory_format=memory_format(images.device))
         yield images.mul_(scale).add_(shift), part.labels[rows]
 
 
@@ -160,7 +162,7 @@ def augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
 
 
 def train(
-    model: nn.Module, train_part: Part, val_part: Part, config: dict, files: "Files", state: dict | None
+    model: nn.Module, train_part: Part, val_part: Part, config: dict, files: Files, state: dict | None
 ) -> list[dict]:
     """Train ``model`` as ``config`` says and return the history: one dict for each epoch.
 
@@ -174,50 +176,42 @@ def train(
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=1.0 if config["constant_lr"] else 0.5)
     history = []
     if state:
-        model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         history = state["history"]
 
     while len(history) < config["epochs"] and not out_of_patience(history, config["patience"]):
         started, epoch, lr = time.perf_counter(), len(history) + 1, scheduler.get_last_lr()[0]
-        label = f"Epoch {epoch:2}/{config['epochs']}"
-        train_loss, train_accuracy = train_epoch(model, optimizer, train_part, config, epoch, label)
+        train_loss, train_accuracy = train_epoch(model, optimizer, train_part, config, epoch)
         _, draws = draw_epoch(val_part, config, epoch, VALIDATION)
         val_loss, val_accuracy = score(predict_logits(model, val_part, draws), val_part.labels)
-        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
-            kept = f"the best so far (epoch {best_of(history)['epoch']}) is in {shown(files.best)}" if history else ""
-            sys.exit(
-                f"The loss is no longer finite in epoch {epoch} at learning rate {lr:g} (training {train_loss:g}, "
-                f"validation {val_loss:g}); {kept or 'nothing is saved yet'}. Try a smaller --lr."
-            )
-        history.append(
-            {
-                "epoch": epoch,
-                "learning_rate": lr,
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-                "seconds": round(time.perf_counter() - started, 2),
-            }
-        )
+        metrics = {
+            "epoch": epoch,
+            "learning_rate": lr,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        stop_if_not_finite(metrics, history, files)
+        history.append(metrics)
         scheduler.step()
-        is_best = best_of(history)["epoch"] == epoch
+        is_best = best_of(history) is metrics
         if is_best:
-            save_checkpoint(files.best, best_checkpoint(model, config, history))
+            save_checkpoint(files.best, best_checkpoint(model, config, metrics))
         save_checkpoint(files.last, resume_state(model, optimizer, scheduler, config, history))
         draw_curves({"run": files.run, "history": history}, files.live)
         print(
-            f"{label}  lr {lr:<10g} train loss {train_loss:.4f}, accuracy {train_accuracy:.4f}  "
-            f"val loss {val_loss:.4f}, accuracy {val_accuracy:.4f}  {history[-1]['seconds']:.1f} s"
-            + ("  * best" if is_best else "")
+            f"Epoch {epoch:2}/{config['epochs']}  lr {lr:<10g} "
+            f"train loss {train_loss:.4f}, accuracy {train_accuracy:.4f}  "
+            f"val loss {val_loss:.4f}, accuracy {val_accuracy:.4f}  {metrics['seconds']:.1f} s{'  * best' * is_best}"
         )
     return history
 
 
 def train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, part: Part, config: dict, epoch: int, label: str
+    model: nn.Module, optimizer: torch.optim.Optimizer, part: Part, config: dict, epoch: int
 ) -> tuple[float, float]:
     """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
 
@@ -228,6 +222,7 @@ def train_epoch(
     if len(order) % config["batch_size"] == 1:
         order = order[:-1]  # batch norm has nothing to average in a batch of one image
     steps = math.ceil(len(order) / config["batch_size"])
+    label = f"Epoch {epoch:2}/{config['epochs']}"
     model.train()
     loss_sum, correct = 0, 0
     for images, labels in with_progress(batches(part, config["batch_size"], order, draws), steps, label):
@@ -283,6 +278,24 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last, which convolutions like best; but MPS cannot train batch norm in it (pytorch PR 188371)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def stop_if_not_finite(metrics: dict, history: list[dict], files: Files) -> None:
+    """Raise SystemExit if a loss of the epoch after ``history`` is infinite or not a number."""
+    if math.isfinite(metrics["train_loss"]) and math.isfinite(metrics["val_loss"]):
+        return
+    kept = "nothing is saved yet"
+    if history:
+        kept = f"the best so far, of epoch {best_of(history)['epoch']}, is kept in {shown(files.best)}"
+    raise SystemExit(
+        f"The loss is no longer finite in epoch {metrics['epoch']} at learning rate {metrics['learning_rate']:g} "
+        f"(training {metrics['train_loss']:g}, validation {metrics['val_loss']:g}); {kept}. Try a smaller --lr."
+    )
+
+
 def best_of(history: list[dict]) -> dict:
     """The epoch with the highest validation accuracy, the earliest of equals (lab report, questions 3 and 6)."""
     return max(history, key=lambda epoch: epoch["val_accuracy"])
@@ -293,42 +306,10 @@ def out_of_patience(history: list[dict], patience: int | None) -> bool:
     return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
 
 
-# ---------------------------------------------------------------- checkpoints
-
-
-class Files(NamedTuple):
-    """A run's name and files: ``last``, ``best`` and ``live`` until it has finished, then the others."""
-
-    run: str
-    last: Path
-    best: Path
-    live: Path
-    model: Path
-    record: Path
-    curves: Path
-    picture: Path
-
-
-def files_of(args: argparse.Namespace) -> Files:
-    """Where the run of these settings keeps what."""
-    plots, checkpoints, run = args.output_dir / "plots", args.output_dir / "checkpoints", args.run
-    return Files(
-        run=run,
-        last=checkpoints / f"{run}.last.pt",
-        best=checkpoints / f"{run}.best.pt",
-        live=plots / f"{run}.live.png",
-        model=checkpoints / f"{run}.pt",
-        record=plots / f"{run}.json",
-        curves=plots / f"{run}.png",
-        picture=plots / f"{args.task}_model.png",
-    )
-
-
-def best_checkpoint(model: nn.Module, config: dict, history: list[dict]) -> dict:
+def best_checkpoint(model: nn.Module, config: dict, metrics: dict) -> dict:
     """The weights, on the CPU and in plain layout so that they load anywhere, and where they come from."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    best = best_of(history)
-    return {"model": weights, "config": config, "epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
+    return {"model": weights, "config": config, "epoch": metrics["epoch"], "val_accuracy": metrics["val_accuracy"]}
 
 
 def resume_state(
@@ -352,64 +333,11 @@ def resume_state(
 def environment(device: torch.device) -> dict:
     """What the numbers of a run depend on beside its settings."""
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
     }
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write into that gets the name ``path`` when it is complete and on the disk, or never."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save_checkpoint(path: Path, checkpoint: dict) -> None:
-    """Write what :func:`load_checkpoint` reads."""
-    with whole_file(path) as file:
-        torch.save(checkpoint, file)
-
-
-def load_checkpoint(path: Path, what_to_do: str) -> dict:
-    """Read a checkpoint, its tensors to the CPU.
-
-    Raises:
-        SystemExit: it is missing or cannot be read; the message ends in ``what_to_do``.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        sys.exit(f"There is no {shown(path)}. {what_to_do}")
-    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, UnpicklingError and more
-        sys.exit(f"{shown(path)} is not a checkpoint that can be read ({type(error).__name__}). {what_to_do}")
-
-
-def load_weights(model: nn.Module, checkpoint: dict, path: Path, what_to_do: str) -> None:
-    """Put the weights of the ``checkpoint`` that was read from ``path`` into ``model``.
-
-    Raises:
-        SystemExit: they are those of another network; the message ends in ``what_to_do``.
-    """
-    try:
-        model.load_state_dict(checkpoint["model"])
-    except (KeyError, TypeError, RuntimeError):
-        sys.exit(f"{shown(path)} does not hold the weights of a {type(model).__name__}. {what_to_do}")
-
-
-def shown(path: Path) -> str:
-    """``path`` as short as it can be written from here."""
-    with contextlib.suppress(ValueError):  # on another drive of Windows
-        return min(str(path), os.path.relpath(path), key=len)
-    return str(path)
 
 
 # ---------------------------------------------------------------- curves
@@ -439,20 +367,25 @@ def draw_curves(record: dict, path: Path) -> None:
 
 # ---------------------------------------------------------------- a run
 
+START_ANEW = "With --restart this run begins anew."
+
 
 def main(
     description: str,
     task: str,
     network: Callable[[], nn.Module],
-    argv: list[str] | None = None,
-    **defaults: float,
+    argv: list[str] | None,
+    epochs: int,
+    batch_size: int,
+    lr: float,
 ) -> None:
     """All that a task script does: read the flags (``argv``, else the command line) and do what they say.
 
-    ``defaults`` are the task's ``epochs``, ``batch_size`` and ``lr``.
+    ``epochs``, ``batch_size`` and ``lr`` are the task's defaults.
     """
-    sys.stdout.reconfigure(line_buffering=True)
-    args = flags.parse_arguments(description, task, argv=argv, **defaults)
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
+        sys.stdout.reconfigure(line_buffering=True)
+    args = flags.parse_arguments(description, task, epochs, batch_size, lr, argv)
     try:
         if args.dry_run:
             with tempfile.TemporaryDirectory() as directory:
@@ -462,9 +395,12 @@ def main(
                 run(args, network)
         else:
             run(args, network)
+    except torch.OutOfMemoryError:
+        raise SystemExit(f"The memory of {args.device} is full. Try a --batch-size below {args.batch_size}.") from None
     except KeyboardInterrupt:
-        print(f"\nInterrupted. The finished epochs are kept; to go on: {args.command} --resume", file=sys.stderr)
-        sys.exit(130)
+        go_on = "" if args.test or args.dry_run else f" The finished epochs are kept; to go on: {args.command} --resume"
+        print(f"\nInterrupted.{go_on}", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
@@ -473,52 +409,40 @@ def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
     if args.resume and files.record.exists() and not files.last.exists():
         record = json.loads(files.record.read_text())
         print(f"{args.run} has finished, with its best epoch {record['best_epoch']}: see {shown(files.record)}")
-        print(f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}")
+        print_test(record)
         return
-    to_train = f"To train it: {args.command}"
+    if args.device.index is not None:
+        torch.cuda.set_device(args.device)
+    torch.manual_seed(seed_for(args.seed, 0, WEIGHTS))
+    model = network().to(args.device, memory_format=memory_format(args.device))
     if args.test:
-        checkpoint = load_checkpoint(files.model, to_train)
-    else:
-        state = unfinished_state(args, files)
+        best = load_best(model, files.model, f"To train it: {args.command}")
+        _, _, test_part = load_data(args)
+        print_configuration(args.run, best["config"], environment(args.device))
+        print_model(files)
+        print_test(evaluate(model, test_part))
+        return
 
-    print(f"Run:     {args.run}")
+    state = unfinished_state(args, files)
+    if state:
+        load_weights(model, state["model"], files.last, START_ANEW)
     train_part, val_part, test_part = load_data(args)
     settings = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
     config = {name: getattr(args, name) for name in settings}
     config |= {"mean": train_part.mean.flatten().tolist(), "std": train_part.std.flatten().tolist()}
-    print_configuration(config, environment(args.device))
-    n_train, n_val, n_test = (len(part.labels) for part in (train_part, val_part, test_part))
-    print(f"Images:  {n_train:,} to train, {n_val:,} to validate, {n_test:,} to test")
-    torch.manual_seed(seed_for(args.seed, 0, WEIGHTS))
-    model = network().to(args.device, memory_format=torch.channels_last)
+    print_configuration(args.run, config, environment(args.device))
+    model_summary.print_summary(model)
+    with whole_file(files.picture) as file:
+        model_summary.draw_network(model, file)
 
-    if not args.test:
-        model_summary.print_summary(model)
-        with whole_file(files.picture) as file:
-            model_summary.draw_network(model, file)
-        history = train(model, train_part, val_part, config, files, state)
-        # A crash between the last two steps of finish() leaves the best weights under their final name.
-        best = files.best if files.best.exists() else files.model
-        checkpoint = load_checkpoint(best, "With --restart this run begins again.")
-    load_weights(model, checkpoint, files.model, to_train)
-    logits = predict_logits(model, test_part)
-    test_loss, test_accuracy = score(logits, test_part.labels)
-    if not args.test:
-        confusion = torch.bincount(10 * test_part.labels + logits.argmax(1), minlength=100).view(10, 10)
-        record = {
-            "format": 1,
-            "run": args.run,
-            "config": config,
-            "environment": environment(args.device),
-            "history": history,
-            "best_epoch": checkpoint["epoch"],
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "confusion_matrix": confusion.tolist(),
-        }
-        finish(record, files)
-    print(f"Model loaded from {shown(files.model)} ({files.model.stat().st_size / 1e6:.1f} MB)")
-    print(f"Test loss: {test_loss:.3f}, Test accuracy: {test_accuracy:.3f}")
+    history = train(model, train_part, val_part, config, files, state)
+    # A crash between the last two steps of finish() leaves the best weights under their final name.
+    best = load_best(model, files.best if files.best.exists() else files.model, START_ANEW)
+    record = {"format": 1, "run": args.run, "config": config, "environment": environment(args.device)}
+    record |= {"history": history, "best_epoch": best["epoch"], **evaluate(model, test_part)}
+    finish(record, files)
+    print_model(files)
+    print_test(record)
 
 
 def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
@@ -532,14 +456,15 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
             path.unlink(missing_ok=True)
     if not files.last.exists():
         return None
-    state = load_checkpoint(files.last, "With --restart this run begins again.")
+    keys = ("model", "optimizer", "scheduler", "config", "history", "environment")
+    state = load_checkpoint(files.last, keys, START_ANEW)
     best = best_of(state["history"])
     progress = (
         f"{args.run} is unfinished: {len(state['history'])} of {args.epochs} epochs are done, "
         f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})."
     )
     if not args.resume:
-        sys.exit(f"{progress} Add --resume to go on, or --restart to throw that away and begin again.")
+        raise SystemExit(f"{progress} Add --resume to go on, or --restart to throw that away and begin again.")
     print(progress)
     now = environment(args.device)
     changed = [
@@ -550,17 +475,19 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
     return state
 
 
-def print_configuration(config: dict, environment: dict) -> None:
-    mean, std = (" ".join(f"{value:.4f}" for value in config[name]) for name in ("mean", "std"))
-    normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
-    patience = f" (patience {config['patience']})" if config["patience"] else ""
-    print(f"Input:   {'pixels in [0, 1]' if config['no_norm'] else normalized}")
-    print(f"Augment: {'no' if config['no_aug'] else 'random crop, flip and rotation, in training and validation'}")
-    print(f"Train:   {config['epochs']} epochs{patience}, batches of {config['batch_size']}, seed {config['seed']}")
-    print(
-        f"Adam:    learning rate {config['lr']:g}, {'constant' if config['constant_lr'] else 'halved every 10 epochs'}"
-    )
-    print(f"Device:  {environment['device']}, {environment['threads']} threads, torch {environment['torch']}")
+def load_best(model: nn.Module, path: Path, what_to_do: str) -> dict:
+    """Put the best weights of a run into ``model`` and return their checkpoint; SystemExit if they cannot be had."""
+    checkpoint = load_checkpoint(path, ("model", "config", "epoch", "val_accuracy"), what_to_do)
+    load_weights(model, checkpoint["model"], path, what_to_do)
+    return checkpoint
+
+
+def evaluate(model: nn.Module, part: Part) -> dict:
+    """Loss, accuracy, and the confusion matrix (row = true class, column = predicted class) on the test images."""
+    logits = predict_logits(model, part)
+    loss, accuracy = score(logits, part.labels)
+    confusion = torch.bincount(10 * part.labels + logits.argmax(1), minlength=100).view(10, 10)
+    return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist()}
 
 
 def finish(record: dict, files: Files) -> None:
@@ -573,5 +500,27 @@ def finish(record: dict, files: Files) -> None:
     files.last.unlink()
     files.live.unlink(missing_ok=True)
     best = record["history"][record["best_epoch"] - 1]
-    print(f"Best:    epoch {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
+    print(f"Best epoch: {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
     print(f"Written: {', '.join(shown(path) for path in (files.model, files.record, files.curves, files.picture))}")
+
+
+def print_configuration(run: str, config: dict, environment: dict) -> None:
+    mean, std = (" ".join(f"{value:.4f}" for value in config[name]) for name in ("mean", "std"))
+    normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
+    patience = f" (patience {config['patience']})" if config["patience"] else ""
+    print(f"Run:     {run}")
+    print(f"Input:   {'pixels in [0, 1]' if config['no_norm'] else normalized}")
+    print(f"Augment: {'no' if config['no_aug'] else 'random crop, flip and rotation, in training and validation'}")
+    print(f"Train:   {config['epochs']} epochs{patience}, batches of {config['batch_size']}, seed {config['seed']}")
+    print(
+        f"Adam:    learning rate {config['lr']:g}, {'constant' if config['constant_lr'] else 'halved every 10 epochs'}"
+    )
+    print(f"Device:  {environment['device']}, {environment['threads']} threads, torch {environment['torch']}")
+
+
+def print_model(files: Files) -> None:
+    print(f"Model loaded from {shown(files.model)} ({files.model.stat().st_size / 1e6:.1f} MB)")
+
+
+def print_test(result: dict) -> None:
+    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}")

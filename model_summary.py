@@ -25,7 +25,7 @@ def print_summary(model: nn.Module) -> None:
 
     The FLOPs are thop's, as in the report: multiply-accumulates for one image, and 4 for each batch-norm output.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         flops, params = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, *INPUT),), verbose=False)
         print(f"FLOPs: {flops} Params: {params}")
         torchsummary.summary(copy.deepcopy(model).cpu(), INPUT, device="cpu")

@@ -22,7 +22,7 @@ import flags
 
 
 def parse(*words):
-    return flags.parse_arguments("", "task", 80, 128, 0.001, ["--dry-run", *words])
+    return flags.parse_arguments("", "task", 80, 128, 0.001, ["--dry-run", "--device", "cpu", *words])
 
 
 # ---------------------------------------------------------------- what is trained on
@@ -37,7 +37,7 @@ def test_images_are_torchvisions(cifar, cifar_dir):
         assert (ours.dtype, our_labels.dtype) == (torch.uint8, torch.int64)
 
 
-def test_split_is_random_by_the_seed_and_loses_no_image(cifar, cifar_dir, monkeypatch):
+def test_split_is_random_by_the_seed_and_loses_no_image(cifar, monkeypatch):
     monkeypatch.setattr(cifar10, "load", lambda directory: cifar)
     validation = []
     for words in ([], [], ["--seed", "1"]):
@@ -54,7 +54,7 @@ def test_split_is_random_by_the_seed_and_loses_no_image(cifar, cifar_dir, monkey
     assert not torch.equal(validation[0], validation[2])
 
 
-def test_mean_and_standard_deviation_are_those_of_the_first_image(cifar, cifar_dir, monkeypatch):
+def test_mean_and_standard_deviation_are_those_of_the_first_image(cifar, monkeypatch):
     monkeypatch.setattr(cifar10, "load", lambda directory: cifar)
     for words in ([], ["--seed", "3"], ["--limit", "100"]):
         args = parse(*words)
@@ -64,7 +64,7 @@ def test_mean_and_standard_deviation_are_those_of_the_first_image(cifar, cifar_d
             assert part.std.flatten().tolist() == pytest.approx([0.15947, 0.16639, 0.16018], abs=1e-5)
 
 
-def test_batches_are_normalized_and_in_order(made_up):
+def test_batches_are_normalized_and_in_order():
     train, _, test = common.load_data(parse())
     order = torch.arange(25, 5, -1)
     (first, first_labels), (second, _) = common.batches(test, 15, order, None)
@@ -81,7 +81,7 @@ def test_batches_are_normalized_and_in_order(made_up):
     assert 0 <= plain.min() < 0.1 and 0.9 < plain.max() <= 1
 
 
-def test_limit_takes_a_tenth_to_validate_and_to_test(made_up, monkeypatch):
+def test_limit_takes_a_tenth_to_validate_and_to_test(made_up):
     args = parse("--limit", "120")
     args.dry_run = False
     assert [len(part.labels) for part in common.load_data(args)] == [120, 12, 12]
@@ -139,8 +139,8 @@ def server(monkeypatch):
                 self.wfile.write(archive[:100])
                 released.wait(5)
             elif kind == "slow":
-                for start in range(0, len(archive), 30_000):
-                    self.wfile.write(archive[start : start + 30_000])
+                for start in range(0, len(archive), 20_000):
+                    self.wfile.write(archive[start : start + 20_000])
                     time.sleep(0.1)
 
         def log_message(self, *args):
@@ -154,7 +154,15 @@ def server(monkeypatch):
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     digests = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
-    constants = {"FILES": digests, "ARCHIVE_MD5": hashlib.md5(archive).hexdigest(), "TIMEOUT": 0.4, "GRACE": 0.3}
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    constants = {
+        "FILES": digests,
+        "ARCHIVE_MD5": hashlib.md5(archive).hexdigest(),
+        "TIMEOUT": 2,
+        "SLOW": 2_000_000,
+        "GRACE": 0.5,
+    }
     for name, value in constants.items():
         monkeypatch.setattr(cifar10, name, value)
 
@@ -240,7 +248,7 @@ def test_a_directory_that_cannot_be_is_reported(server, tmp_path):
 
 
 def test_two_processes_may_download_at_once(server, tmp_path):
-    constants = {"SOURCES": server.sources("slow"), "SLOW": 0} | server.constants
+    constants = server.constants | {"SOURCES": server.sources("slow"), "SLOW": 0}
     code = (
         f"import json, pathlib, cifar10; vars(cifar10).update(json.loads({json.dumps(json.dumps(constants))}))\n"
         f"print('ready', flush=True); input(); cifar10.download(pathlib.Path({str(tmp_path)!r}))"
@@ -259,7 +267,7 @@ def test_two_processes_may_download_at_once(server, tmp_path):
     assert cifar10.damaged(tmp_path) == [] and leftovers(tmp_path) == set()
 
 
-def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path, server, script):
+def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path, script):
     (tmp_path / cifar10.FOLDER).mkdir()
     for name in cifar10.FILES:
         (tmp_path / cifar10.FOLDER / name).write_bytes((cifar_dir / cifar10.FOLDER / name).read_bytes())
@@ -268,6 +276,7 @@ def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path
         byte = file.read(1)[0]
         file.seek(10_000_000)
         file.write(bytes([byte ^ 1]))
-    run = script("task1_simplecnn.py", "--limit", 10, "--data-dir", tmp_path, HTTPS_PROXY="http://127.0.0.1:9")
+    nowhere = dict.fromkeys(["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], "http://127.0.0.1:9")
+    run = script("task1_simplecnn.py", "--limit", 10, "--data-dir", tmp_path, NO_PROXY="", no_proxy="", **nowhere)
     assert run.returncode == 1
     assert "data_batch_2" in run.stderr and "data_batch_3" not in run.stderr and "Traceback" not in run.stderr
