@@ -1,11 +1,13 @@
 """Task 2: ResNet-18, written by hand, on CIFAR-10 (lab report, questions 4 to 7).
 
-python task2_resnet18.py                              the report's baseline: 80 epochs, batches of 64, Adam, StepLR
-python task2_resnet18.py --no-norm                    without input normalization
-python task2_resnet18.py --no-aug                     without data augmentation
-python task2_resnet18.py --lr 0.01 --constant-lr      another base learning rate, never halved
-python task2_resnet18.py --test                       the test accuracy of the saved model again
-python task2_resnet18.py --help                       every flag
+    python task2_resnet18.py                              the report's baseline: 80 epochs, batches of 64, Adam, StepLR
+    python task2_resnet18.py --no-norm                    without input normalization
+    python task2_resnet18.py --no-aug                     without data augmentation
+    python task2_resnet18.py --lr 0.01 --constant-lr      another base learning rate, never halved
+    python task2_resnet18.py --test                       the test accuracy of the saved model again
+    python task2_resnet18.py --help                       every flag
+
+The report's test accuracy is 0.853. No run of all 80 epochs has been measured here yet.
 """
 
 import torch
