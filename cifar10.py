@@ -99,8 +99,8 @@ def download(directory: Path) -> None:
                 archive = fetch(url, directory, slowest)
                 break
             except (requests.RequestException, TimeoutError, ValueError) as error:  # ValueError: wrong digest
-                print(f"  failed: {error}")
-                failures[url] = error
+                print(f"  failed ({type(error).__name__})")
+                failures[url] = str(error).partition("(Caused by ")[2][:-1] or str(error)
         else:
             raise OSError("every source failed")
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
