@@ -351,7 +351,7 @@ def draw_curves(record: dict, path: Path) -> None:
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, name in (("train", "training"), ("val", "validation")):
             values = [metrics[f"{part}_{metric}"] for metrics in history]
-            axes.plot(epochs, values, label=name, linewidth=1.5, marker="o", markersize=2.5)
+            axes.plot(epochs, values, label=name, linewidth=1.5, marker="o", markersize=2.5 if len(epochs) > 20 else 6)
         axes.axvline(best, color="0.5", linestyle=":", label=f"best epoch ({best})")
         if "test_accuracy" in record:
             test = record[f"test_{metric}"]
