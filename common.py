@@ -384,7 +384,7 @@ def main(
     ``epochs``, ``batch_size`` and ``lr`` are the task's defaults.
     """
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
-        sys.stdout.reconfigure(line_buffering=True)
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # a path may have any characters
     args = flags.parse_arguments(description, task, epochs, batch_size, lr, argv)
     try:
         if args.dry_run:
@@ -395,6 +395,9 @@ def main(
                 run(args, network)
         else:
             run(args, network)
+    except BrokenPipeError:  # nobody reads any more, as after `| head`; Python would complain of it once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except torch.OutOfMemoryError:
         raise SystemExit(f"The memory of {args.device} is full. Try a --batch-size below {args.batch_size}.") from None
     except KeyboardInterrupt:
@@ -407,9 +410,7 @@ def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
     """Train, validate and test a network under one set of settings, and leave the run's files."""
     files = files_of(args)
     if args.resume and files.record.exists() and not files.last.exists():
-        record = json.loads(files.record.read_text())
-        print(f"{args.run} has finished, with its best epoch {record['best_epoch']}: see {shown(files.record)}")
-        print_test(record)
+        print_finished(args, files)
         return
     if args.device.index is not None:
         torch.cuda.set_device(args.device)
@@ -443,6 +444,16 @@ def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
     finish(record, files)
     print_model(files)
     print_test(record)
+
+
+def print_finished(args: argparse.Namespace, files: Files) -> None:
+    """Print the result of a finished run from its record; SystemExit if that cannot be read."""
+    try:
+        record = json.loads(files.record.read_text())
+        print(f"{args.run} has finished, with its best epoch {record['best_epoch']}: see {shown(files.record)}")
+        print_test(record)
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit(f"{shown(files.record)} is damaged. To train this run anew: {args.command}") from None
 
 
 def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:

@@ -382,6 +382,14 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
             train(tmp_path, *words)
 
 
+@pytest.mark.parametrize("content", ["", '{"format": 1', "[]", "{}", '{"best_epoch": 1, "test_loss": "x"}'])
+def test_a_damaged_record_is_told_on_resuming(made_up, tmp_path, content):
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "task1_simplecnn.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"task1_simplecnn\.json is damaged.* python task1_simplecnn\.py"):
+        task1_simplecnn.main(["--resume", "--output-dir", str(tmp_path)])
+
+
 # ---------------------------------------------------------------- as a user runs them
 
 
@@ -398,6 +406,23 @@ def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path, name):
     assert sum(bool(re.fullmatch(epoch, line)) for line in lines) == 2
     assert re.fullmatch(r"Model loaded from \S+\.pt \((0\.5|44\.8) MB\)", lines[-2])
     assert re.fullmatch(r"Test loss: \d+\.\d{3}, Test accuracy: 0\.\d{3}", lines[-1])
+
+
+def test_any_locale_can_print_any_path(script, tmp_path):
+    out = tmp_path / "圖 é"
+    out.mkdir()
+    run = script("task1_simplecnn.py", "--dry-run", TMPDIR=str(out), PYTHONIOENCODING="ascii")
+    assert run.returncode == 0 and r"\u5716 \xe9" in run.stdout, run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes of this kind")
+def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
+    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--dry-run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
 
 
 def test_a_terminal_gets_a_progress_bar(tmp_path):
