@@ -368,6 +368,7 @@ def draw_curves(record: dict, path: Path) -> None:
 # ---------------------------------------------------------------- a run
 
 START_ANEW = "With --restart this run begins anew."
+BEST_KEYS = ("model", "config", "epoch", "val_accuracy")
 
 
 def main(
@@ -424,21 +425,25 @@ def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
         print_test(evaluate(model, test_part))
         return
 
-    state = unfinished_state(args, files)
+    state = None if args.restart else unfinished_state(args, files)
     if state:
         load_weights(model, state["model"], files.last, START_ANEW)
     train_part, val_part, test_part = load_data(args)
     settings = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
     config = {name: getattr(args, name) for name in settings}
     config |= {"mean": train_part.mean.flatten().tolist(), "std": train_part.std.flatten().tolist()}
+    if state and state["config"] != config:
+        raise SystemExit(f"{shown(files.last)} is of a run with other settings. {START_ANEW}")
     print_configuration(args.run, config, environment(args.device))
     model_summary.print_summary(model)
     with whole_file(files.picture) as file:
         model_summary.draw_network(model, file)
 
+    if args.restart:
+        for path in (files.last, files.best, files.live):
+            path.unlink(missing_ok=True)
     history = train(model, train_part, val_part, config, files, state)
-    # A crash between the last two steps of finish() leaves the best weights under their final name.
-    best = load_best(model, files.best if files.best.exists() else files.model, START_ANEW)
+    best = load_best(model, best_file(files), START_ANEW)
     record = {"format": 1, "run": args.run, "config": config, "environment": environment(args.device)}
     record |= {"history": history, "best_epoch": best["epoch"], **evaluate(model, test_part)}
     finish(record, files)
@@ -460,11 +465,8 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
     """What an interrupted run of these settings left to go on from, or None.
 
     Raises:
-        SystemExit: there is such a state, and neither ``--resume`` nor ``--restart`` says what to do with it.
+        SystemExit: there is such a state, and ``--resume`` is not given; or its best weights are not there any more.
     """
-    if args.restart:
-        for path in (files.last, files.best, files.live):
-            path.unlink(missing_ok=True)
     if not files.last.exists():
         return None
     keys = ("model", "optimizer", "scheduler", "config", "history", "environment")
@@ -476,6 +478,10 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
     )
     if not args.resume:
         raise SystemExit(f"{progress} Add --resume to go on, or --restart to throw that away and begin again.")
+    checkpoint = load_checkpoint(best_file(files), BEST_KEYS, START_ANEW)
+    is_best = checkpoint["val_accuracy"] == best["val_accuracy"] and checkpoint["epoch"] == best["epoch"]
+    if not is_best and checkpoint["epoch"] != len(state["history"]) + 1:  # which it is if a crash came between the two
+        raise SystemExit(f"{shown(best_file(files))} is not of the best epoch, {best['epoch']}. {START_ANEW}")
     print(progress)
     now = environment(args.device)
     changed = [
@@ -486,9 +492,14 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
     return state
 
 
+def best_file(files: Files) -> Path:
+    """The best weights of an unfinished run; a crash in :func:`finish` may leave them under their final name."""
+    return files.best if files.best.exists() else files.model
+
+
 def load_best(model: nn.Module, path: Path, what_to_do: str) -> dict:
     """Put the best weights of a run into ``model`` and return their checkpoint; SystemExit if they cannot be had."""
-    checkpoint = load_checkpoint(path, ("model", "config", "epoch", "val_accuracy"), what_to_do)
+    checkpoint = load_checkpoint(path, BEST_KEYS, what_to_do)
     load_weights(model, checkpoint["model"], path, what_to_do)
     return checkpoint
 

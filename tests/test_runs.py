@@ -21,6 +21,8 @@ import task1_simplecnn
 import task2_resnet18
 from task1_simplecnn import SimpleCNN
 
+ENDS = (".last.pt", ".best.pt", ".pt")
+
 
 def train(out, *words, script=task1_simplecnn):
     """Run a script here, on the CPU; returns the record and the checkpoint of the run that it finished."""
@@ -380,6 +382,64 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
     for words in ([], ["--resume"]):
         with pytest.raises(SystemExit, match=r"last\.pt is not a checkpoint .*--restart"):
             train(tmp_path, *words)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "an older run's", "cut short", "other settings"])
+def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monkeypatch, damage):
+    words = ["--epochs", "3", "--limit", "100"]
+    last, best, model = (tmp_path / "checkpoints" / f"task1_simplecnn_epochs3_limit100{end}" for end in ENDS)
+    if damage == "an older run's":
+        train(tmp_path, *words)
+        torch.save(torch.load(model) | {"val_accuracy": 2.0}, model)
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 3)
+        with pytest.raises(SystemExit):
+            train(tmp_path, *words)
+    if damage in ("deleted", "an older run's"):
+        best.unlink()
+    elif damage == "cut short":
+        best.write_bytes(best.read_bytes()[:1000])
+    else:
+        state = torch.load(last)
+        torch.save(state | {"config": state["config"] | {"lr": 0.5}}, last)
+    before = last.read_bytes()
+    with pytest.raises(SystemExit, match=r"--restart this run begins anew"):
+        train(tmp_path, *words, "--resume")
+    assert last.read_bytes() == before
+    assert_same_run(train(tmp_path / "fresh", *words), train(tmp_path, *words, "--restart"))
+
+
+def test_a_crash_between_best_and_last_costs_nothing(made_up, tmp_path, monkeypatch):
+    words = ["--epochs", "3", "--limit", "100"]
+    real = common.save_checkpoint
+
+    def crashing(path, checkpoint):
+        if path.name.endswith(".last.pt") and len(checkpoint["history"]) == 2:
+            raise KeyboardInterrupt
+        real(path, checkpoint)
+
+    monkeypatch.setattr(common, "best_of", lambda history: history[-1])  # every epoch is a new best
+    with monkeypatch.context() as patch:
+        patch.setattr(common, "save_checkpoint", crashing)
+        with pytest.raises(SystemExit):
+            train(tmp_path, *words)
+    assert torch.load(tmp_path / "checkpoints" / "task1_simplecnn_epochs3_limit100.best.pt")["epoch"] == 2
+    assert_same_run(train(tmp_path / "whole", *words), train(tmp_path, *words, "--resume"))
+
+
+def test_restarting_without_data_keeps_the_unfinished_state(made_up, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        with pytest.raises(SystemExit):
+            train(tmp_path, "--limit", "100")
+
+    def no_data(directory):
+        raise SystemExit("no data")
+
+    monkeypatch.setattr("cifar10.load", no_data)
+    with pytest.raises(SystemExit, match="no data"):
+        train(tmp_path, "--limit", "100", "--restart")
+    assert (tmp_path / "checkpoints" / "task1_simplecnn_limit100.last.pt").exists()
 
 
 @pytest.mark.parametrize("content", ["", '{"format": 1', "[]", "{}", '{"best_epoch": 1, "test_loss": "x"}'])
