@@ -1,7 +1,7 @@
 """What both tasks share: data, augmentation, training and evaluation, curves, and a run from end to end.
 
-A task script calls :func:`main` with its name, its network and its defaults. :func:`run`, the last function, tells the
-story of a run; the sections above it come in the order in which it needs them. What a user can cause ends in a
+A task script calls :func:`main` with its name, its network and its defaults. :func:`run`, in the last section, tells
+the story of a run; the sections above come in the order in which it needs them. What a user can cause ends in a
 SystemExit with one line: what happened, where, and what to do.
 """
 
@@ -480,7 +480,9 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
         raise SystemExit(f"{progress} Add --resume to go on, or --restart to throw that away and begin again.")
     checkpoint = load_checkpoint(best_file(files), BEST_KEYS, START_ANEW)
     is_best = checkpoint["val_accuracy"] == best["val_accuracy"] and checkpoint["epoch"] == best["epoch"]
-    if not is_best and checkpoint["epoch"] != len(state["history"]) + 1:  # which it is if a crash came between the two
+    # A crash after the best weights of an epoch were written and before its state was leaves them one epoch ahead.
+    is_ahead = files.best.exists() and checkpoint["epoch"] == len(state["history"]) + 1
+    if not (is_best or is_ahead):
         raise SystemExit(f"{shown(best_file(files))} is not of the best epoch, {best['epoch']}. {START_ANEW}")
     print(progress)
     now = environment(args.device)

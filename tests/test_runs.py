@@ -251,18 +251,19 @@ def test_the_same_command_gives_the_same_run_bit_for_bit(cifar_dir, script, tmp_
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, monkeypatch, capsys, script):
     words = ["--epochs", "12" if script is task1_simplecnn else "3", "--limit", "100"]
     whole = train(tmp_path / "whole", *words, script=script)
-    for number in (1, 2, int(words[1])):  # nothing saved yet; in between; in the last epoch
+    epochs = int(words[1])
+    for number, first in ((1, 1), (2, 1), (epochs, 2)):  # nothing saved yet; one epoch; all but the last
         with monkeypatch.context() as patch:
             steps = interrupt_in_epoch(patch, number)
             with pytest.raises(SystemExit) as stop:
                 train(tmp_path / "parts", *words, *(["--resume"] if number > 1 else []), script=script)
             assert stop.value.code == 130 and "--resume" in capsys.readouterr().err
-            assert steps[-1] == number and (number == 1 or steps[0] > 1 or number == 2)
+            assert steps == list(range(first, number + 1))
         assert not list((tmp_path / "parts" / "plots").glob("*.json"))
     with monkeypatch.context() as patch:
         steps = interrupt_in_epoch(patch, 0)
         parts = train(tmp_path / "parts", *words, "--resume", script=script)
-        assert steps == [int(words[1])]
+        assert steps == [epochs]
     assert_same_run(whole, parts)
     names = [sorted(path.name for path in (tmp_path / out).rglob("*.*")) for out in ("whole", "parts")]
     assert names[0] == names[1]
@@ -384,18 +385,18 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
             train(tmp_path, *words)
 
 
-@pytest.mark.parametrize("damage", ["deleted", "an older run's", "cut short", "other settings"])
+@pytest.mark.parametrize("damage", ["deleted", "an older run's", "an older run's next", "cut short", "other settings"])
 def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monkeypatch, damage):
     words = ["--epochs", "3", "--limit", "100"]
     last, best, model = (tmp_path / "checkpoints" / f"task1_simplecnn_epochs3_limit100{end}" for end in ENDS)
-    if damage == "an older run's":
+    if damage.startswith("an older run's"):
         train(tmp_path, *words)
-        torch.save(torch.load(model) | {"val_accuracy": 2.0}, model)
+        torch.save(torch.load(model) | {"val_accuracy": 2.0, "epoch": 3 if damage.endswith("next") else 1}, model)
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, 3)
         with pytest.raises(SystemExit):
             train(tmp_path, *words)
-    if damage in ("deleted", "an older run's"):
+    if damage in ("deleted", "an older run's", "an older run's next"):
         best.unlink()
     elif damage == "cut short":
         best.write_bytes(best.read_bytes()[:1000])
