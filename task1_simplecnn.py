@@ -10,7 +10,7 @@ Test accuracy: 0.813 (the report's: 0.817). One run, seed 0, 34 minutes on two c
 import torch
 from torch import nn
 
-import common
+import experiment
 
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -43,7 +43,7 @@ class SimpleCNN(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    common.main(__doc__, "task1_simplecnn", SimpleCNN, argv, epochs=80, batch_size=128, lr=0.001)
+    experiment.main(__doc__, "task1_simplecnn", SimpleCNN, argv, epochs=80, batch_size=128, lr=0.001)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ The report's test accuracy is 0.853. No run of all 80 epochs has been measured h
 import torch
 from torch import nn
 
-import common
+import experiment
 
 
 class ResBlock(nn.Module):
@@ -84,7 +84,7 @@ class ResNet18(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    common.main(__doc__, "task2_resnet18", ResNet18, argv, epochs=80, batch_size=64, lr=0.001)
+    experiment.main(__doc__, "task2_resnet18", ResNet18, argv, epochs=80, batch_size=64, lr=0.001)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_default_and_other_epochs():
 def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
     for script, batch_size in ((task1_simplecnn, 128), (task2_resnet18, 64)):
         seen = []
-        monkeypatch.setattr("common.run", lambda args, network, seen=seen: seen.append(args))
+        monkeypatch.setattr("experiment.run", lambda args, network, seen=seen: seen.append(args))
         script.main(["--output-dir", str(tmp_path)])
         (args,) = seen
         assert (args.run, args.epochs, args.batch_size, args.lr) == (script.__name__, 80, batch_size, 0.001)
