@@ -1,7 +1,6 @@
 """What both tasks share: randomness, data, augmentation, training, evaluation, curves.
 
-The sections come in the order in which a run (``experiment.py``) needs them. What a user can cause ends in a SystemExit
-with one line: what happened, where, and what to do.
+The sections come in the order in which a run (``experiment.py``) needs them.
 """
 
 import argparse
@@ -164,7 +163,8 @@ def train(
     state to continue from, and the curves are on disk. With a ``state``, goes on from there.
 
     Raises:
-        SystemExit: a loss is not finite.
+        FloatingPointError: a loss is not finite.
+        OSError: a file cannot be written.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=config["lr"], fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=1.0 if config["constant_lr"] else 0.5)
@@ -173,12 +173,18 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         history = state["history"]
+        if best_of(history) is history[-1]:  # a crash may have come between the two files of an epoch
+            save_checkpoint(files.best, best_checkpoint(model, config, history[-1]), files.run)
 
     while len(history) < config["epochs"] and not out_of_patience(history, config["patience"]):
         started, epoch, lr = time.perf_counter(), len(history) + 1, scheduler.get_last_lr()[0]
         train_loss, train_accuracy = train_epoch(model, optimizer, train_part, config, epoch)
         _, draws = draw_epoch(val_part, config, epoch, VALIDATION)
         val_loss, val_accuracy = score(predict_logits(model, val_part, draws), val_part.labels)
+        if not math.isfinite(val_loss):
+            raise FloatingPointError(
+                f"The validation loss is no longer finite ({val_loss:g}) after epoch {epoch} at learning rate {lr:g}."
+            )
         metrics = {
             "epoch": epoch,
             "learning_rate": lr,
@@ -188,13 +194,12 @@ def train(
             "val_accuracy": val_accuracy,
             "seconds": round(time.perf_counter() - started, 2),
         }
-        stop_if_not_finite(metrics, history, files)
         history.append(metrics)
         scheduler.step()
         is_best = best_of(history) is metrics
+        save_checkpoint(files.last, resume_state(model, optimizer, scheduler, config, history), files.run)
         if is_best:
-            save_checkpoint(files.best, best_checkpoint(model, config, metrics))
-        save_checkpoint(files.last, resume_state(model, optimizer, scheduler, config, history))
+            save_checkpoint(files.best, best_checkpoint(model, config, metrics), files.run)
         draw_curves({"run": files.run, "history": history}, files.live)
         print(
             f"Epoch {epoch:2}/{config['epochs']}  lr {lr:<10g} "
@@ -209,7 +214,10 @@ def train_epoch(
 ) -> tuple[float, float]:
     """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
 
-    The sums stay on the device, so that a GPU never waits for the host.
+    The sums stay on the device, so that a GPU does not wait for the host at every step.
+
+    Raises:
+        FloatingPointError: a loss is not finite; noticed within a second.
     """
     torch.manual_seed(seed_for(config["seed"], epoch, DROPOUT))
     order, draws = draw_epoch(part, config, epoch, TRAINING)
@@ -218,7 +226,7 @@ def train_epoch(
     steps = math.ceil(len(order) / config["batch_size"])
     label = f"Epoch {epoch:2}/{config['epochs']}"
     model.train()
-    loss_sum, correct = 0, 0
+    losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     for images, labels in with_progress(batches(part, config["batch_size"], order, draws), steps, label):
         with autocast(images.device):
             logits = model(images)
@@ -226,8 +234,18 @@ def train_epoch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        loss_sum += loss.detach() * len(labels)
+        losses.append(loss.detach())
+        loss_sum += losses[-1] * len(labels)
         correct += (logits.detach().argmax(1) == labels).sum()
+        if len(losses) == steps or time.monotonic() - checked > 1:
+            checked = time.monotonic()
+            finite = torch.stack(losses).isfinite().tolist()
+            if not all(finite):
+                step = 1 + finite.index(False)
+                raise FloatingPointError(
+                    f"The loss is no longer finite ({losses[step - 1]:g}) in epoch {epoch}, step {step} of {steps}, "
+                    f"at learning rate {optimizer.param_groups[0]['lr']:g}."
+                )
     return loss_sum.item() / len(order), correct.item() / len(order)
 
 
@@ -283,19 +301,6 @@ def autocast(device: torch.device) -> torch.autocast:
 def memory_format(device: torch.device) -> torch.memory_format:
     """channels_last, which convolutions like best; but MPS cannot train batch norm in it (pytorch PR 188371)."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
-def stop_if_not_finite(metrics: dict, history: list[dict], files: Files) -> None:
-    """Raise SystemExit if a loss of the epoch after ``history`` is infinite or not a number."""
-    if math.isfinite(metrics["train_loss"]) and math.isfinite(metrics["val_loss"]):
-        return
-    kept = "nothing is saved yet"
-    if history:
-        kept = f"the best so far, of epoch {best_of(history)['epoch']}, is kept in {shown(files.best)}"
-    raise SystemExit(
-        f"The loss is no longer finite in epoch {metrics['epoch']} at learning rate {metrics['learning_rate']:g} "
-        f"(training {metrics['train_loss']:g}, validation {metrics['val_loss']:g}); {kept}. Try a smaller --lr."
-    )
 
 
 def best_of(history: list[dict]) -> dict:
@@ -363,5 +368,5 @@ def draw_curves(record: dict, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(record["run"])
-    with whole_file(path) as file:
+    with whole_file(path, record["run"]) as file:
         figure.savefig(file, format="png", dpi=120)

@@ -1,9 +1,10 @@
-"""A run from end to end: begin or resume, train, test, leave the run's files.
+"""A run from its flags to its last file: begin or resume, train, test, and say in one line what went wrong.
 
 A task script calls :func:`main` with its name, its network and its defaults; :func:`run` tells the story.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -16,11 +17,23 @@ from torch import nn
 
 import common
 import flags
+import interruption
 import model_summary
-from checkpoints import Files, files_of, load_checkpoint, load_weights, shown, whole_file
+from checkpoints import (
+    Files,
+    files_of,
+    load_checkpoint,
+    load_weights,
+    only_process,
+    rename,
+    shown,
+    whole_file,
+)
 
-START_ANEW = "With --restart this run begins anew."
+SETTINGS = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
 BEST_KEYS = ("model", "config", "epoch", "val_accuracy")
+STATE_KEYS = ("model", "optimizer", "scheduler", "config", "history", "environment")
+START_ANEW = "With --restart this run begins anew."
 
 
 def main(
@@ -35,60 +48,82 @@ def main(
     """All that a task script does: read the flags (``argv``, else the command line) and do what they say.
 
     ``epochs``, ``batch_size`` and ``lr`` are the task's defaults.
+
+    Raises:
+        SystemExit: something went wrong: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
     """
+    # A stream that the shell closed (2>&-) is None, and the next file to be opened would get its number and its text.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # a path may have any characters
     args = flags.parse_arguments(description, task, epochs, batch_size, lr, argv)
     try:
-        if args.dry_run:
-            with tempfile.TemporaryDirectory() as directory:
-                args.output_dir = Path(directory)
-                (args.output_dir / "plots").mkdir()
-                (args.output_dir / "checkpoints").mkdir()
-                run(args, network)
-        else:
+        with interruption.as_exception(), dry_run_directory(args):
             run(args, network)
+        return
     except BrokenPipeError:  # nobody reads any more, as after `| head`; Python would complain of it once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except KeyboardInterrupt as interrupt:
+        problem, advice, code = "Interrupted.", "To go on:", 128 + interrupt.args[0]
+    except FloatingPointError as error:
+        problem, advice, code = f"{error} Try a smaller --lr.", None, 1  # going on would come to the same
     except torch.OutOfMemoryError:
-        raise SystemExit(f"The memory of {args.device} is full. Try a --batch-size below {args.batch_size}.") from None
-    except KeyboardInterrupt:
-        go_on = "" if args.test or args.dry_run else f" The finished epochs are kept; to go on: {args.command} --resume"
-        print(f"\nInterrupted.{go_on}", file=sys.stderr)
-        raise SystemExit(130) from None
+        problem = f"The memory of {args.device} is full. Try a --batch-size below {args.batch_size}."
+        advice, code = "To go on as before, when there is more:", 1
+    except OSError as error:
+        where = f": {shown(Path(os.fsdecode(error.filename)))}" if error.filename else ""
+        problem, advice, code = f"{error.strerror or error}{where}.", "When that is mended, go on:", 1
+    print(problem, *what_is_kept(args, advice), file=sys.stderr)
+    raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def dry_run_directory(args: argparse.Namespace):
+    """Inside, a dry run has a temporary output directory; other runs keep theirs."""
+    if not args.dry_run:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        args.output_dir = Path(directory)
+        (args.output_dir / "plots").mkdir()
+        (args.output_dir / "checkpoints").mkdir()
+        yield
 
 
 def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
-    """Train, validate and test a network under one set of settings, and leave the run's files."""
+    """Train, validate and test a network under one set of settings and leave the run's files, or do --test."""
     files = files_of(args)
-    if args.resume and files.record.exists() and not files.last.exists():
-        print_finished(args, files)
+    if args.test:
+        test(args, build(args, network), files)
         return
+    with only_process(files):
+        if args.resume and files.record.exists() and not files.last.exists():
+            print_finished(args, files)
+        else:
+            train_and_test(args, build(args, network), files)
+
+
+def build(args: argparse.Namespace, network: Callable[[], nn.Module]) -> nn.Module:
+    """The network on ``args.device``, with the first weights of ``args.seed``."""
     if args.device.index is not None:
         torch.cuda.set_device(args.device)
     torch.manual_seed(common.seed_for(args.seed, 0, common.WEIGHTS))
-    model = network().to(args.device, memory_format=common.memory_format(args.device))
-    if args.test:
-        best = load_best(model, files.model, f"To train it: {args.command}")
-        _, _, test_part = common.load_data(args)
-        print_configuration(args.run, best["config"], common.environment(args.device))
-        print_model(files)
-        print_test(common.evaluate(model, test_part))
-        return
+    return network().to(args.device, memory_format=common.memory_format(args.device))
 
+
+def train_and_test(args: argparse.Namespace, model: nn.Module, files: Files) -> None:
+    """Begin the run, or go on with it, until its last file is written."""
     state = None if args.restart else unfinished_state(args, files)
     if state:
         load_weights(model, state["model"], files.last, START_ANEW)
     train_part, val_part, test_part = common.load_data(args)
-    settings = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
-    config = {name: getattr(args, name) for name in settings}
-    config |= {"mean": train_part.mean.flatten().tolist(), "std": train_part.std.flatten().tolist()}
+    config = config_of(args, train_part)
     if state and state["config"] != config:
         raise SystemExit(f"{shown(files.last)} is of a run with other settings. {START_ANEW}")
-    print_configuration(args.run, config, common.environment(args.device))
+    print_configuration(args, config)
     model_summary.print_summary(model)
-    with whole_file(files.picture) as file:
+    with whole_file(files.picture, files.run) as file:
         model_summary.draw_network(model, file)
 
     if args.restart:
@@ -101,6 +136,25 @@ def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
     finish(record, files)
     print_model(files)
     print_test(record)
+
+
+def test(args: argparse.Namespace, model: nn.Module, files: Files) -> None:
+    """Test the saved best checkpoint, and write nothing."""
+    best = load_best(model, files.model, f"To train it: {args.command}")
+    _, _, test_part = common.load_data(args)
+    config = config_of(args, test_part)
+    other = [name for name in SETTINGS if best["config"].get(name, config[name]) != config[name]]
+    if other:
+        raise SystemExit(f"{shown(files.model)} is of a run with another {other[0]}, {best['config'][other[0]]}.")
+    print_configuration(args, config)
+    print_model(files)
+    print_test(common.evaluate(model, test_part))
+
+
+def config_of(args: argparse.Namespace, part: common.Part) -> dict:
+    """All that decides the numbers of a run: its settings, and how images are normalized."""
+    config = {name: getattr(args, name) for name in SETTINGS}
+    return config | {"mean": part.mean.flatten().tolist(), "std": part.std.flatten().tolist()}
 
 
 def print_finished(args: argparse.Namespace, files: Files) -> None:
@@ -121,22 +175,18 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
     """
     if not files.last.exists():
         return None
-    keys = ("model", "optimizer", "scheduler", "config", "history", "environment")
-    state = load_checkpoint(files.last, keys, START_ANEW)
-    best = common.best_of(state["history"])
-    progress = (
-        f"{args.run} is unfinished: {len(state['history'])} of {args.epochs} epochs are done, "
-        f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})."
-    )
+    state = load_checkpoint(files.last, STATE_KEYS, START_ANEW)
     if not args.resume:
-        raise SystemExit(f"{progress} Add --resume to go on, or --restart to throw that away and begin again.")
-    checkpoint = load_checkpoint(best_file(files), BEST_KEYS, START_ANEW)
-    is_best = checkpoint["val_accuracy"] == best["val_accuracy"] and checkpoint["epoch"] == best["epoch"]
-    # A crash after the best weights of an epoch were written and before its state was leaves them one epoch ahead.
-    is_ahead = files.best.exists() and checkpoint["epoch"] == len(state["history"]) + 1
-    if not (is_best or is_ahead):
-        raise SystemExit(f"{shown(best_file(files))} is not of the best epoch, {best['epoch']}. {START_ANEW}")
-    print(progress)
+        raise SystemExit(
+            f"{progress(args, state)} Add --resume to go on, or --restart to throw that away and begin again."
+        )
+    best = common.best_of(state["history"])
+    if best is not state["history"][-1]:
+        path = best_file(files)
+        checkpoint = load_checkpoint(path, BEST_KEYS, START_ANEW)
+        if (checkpoint["epoch"], checkpoint["val_accuracy"]) != (best["epoch"], best["val_accuracy"]):
+            raise SystemExit(f"{shown(path)} is not of the best epoch, {best['epoch']}. {START_ANEW}")
+    print(progress(args, state))
     now = common.environment(args.device)
     changed = [
         f"{name} {before} -> {now[name]}" for name, before in state["environment"].items() if before != now[name]
@@ -144,6 +194,26 @@ def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
     if changed:
         print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changed)}")
     return state
+
+
+def progress(args: argparse.Namespace, state: dict) -> str:
+    """How far an unfinished run has come, in a sentence."""
+    best = common.best_of(state["history"])
+    return (
+        f"{args.run} is unfinished: {len(state['history'])} of {args.epochs} epochs are done, "
+        f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})."
+    )
+
+
+def what_is_kept(args: argparse.Namespace, advice: str | None) -> list[str]:
+    """What is on the disk of a run that ends before its time and, after ``advice``, the command that goes on."""
+    if args.test or args.dry_run:
+        return []
+    try:
+        state = load_checkpoint(files_of(args).last, STATE_KEYS, START_ANEW)
+    except (SystemExit, OSError):
+        return [f"There is nothing to resume; to begin: {args.command}"]
+    return [progress(args, state), *([f"{advice} {args.command} --resume"] if advice else [])]
 
 
 def best_file(files: Files) -> Path:
@@ -161,22 +231,23 @@ def load_best(model: nn.Module, path: Path, what_to_do: str) -> dict:
 def finish(record: dict, files: Files) -> None:
     """Give a finished run its final files. The state to resume from goes last, so that a crash here loses nothing."""
     common.draw_curves(record, files.curves)
-    with whole_file(files.record) as file:
+    with whole_file(files.record, files.run) as file:
         file.write(json.dumps(record, indent=1).encode())
     if files.best.exists():
-        os.replace(files.best, files.model)
-    files.last.unlink()
+        rename(files.best, files.model)
     files.live.unlink(missing_ok=True)
+    files.last.unlink()
     best = record["history"][record["best_epoch"] - 1]
     print(f"Best epoch: {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
     print(f"Written: {', '.join(shown(path) for path in (files.model, files.record, files.curves, files.picture))}")
 
 
-def print_configuration(run: str, config: dict, environment: dict) -> None:
+def print_configuration(args: argparse.Namespace, config: dict) -> None:
+    environment = common.environment(args.device)
     mean, std = (" ".join(f"{value:.4f}" for value in config[name]) for name in ("mean", "std"))
     normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
     patience = f" (patience {config['patience']})" if config["patience"] else ""
-    print(f"Run:     {run}")
+    print(f"Run:     {args.run}")
     print(f"Input:   {'pixels in [0, 1]' if config['no_norm'] else normalized}")
     print(f"Augment: {'no' if config['no_aug'] else 'random crop, flip and rotation, in training and validation'}")
     print(f"Train:   {config['epochs']} epochs{patience}, batches of {config['batch_size']}, seed {config['seed']}")

@@ -1,10 +1,12 @@
 """Whole runs of the real scripts: what they leave, what they print, that they repeat and resume bit for bit."""
 
 import copy
+import itertools
 import json
 import os
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def interrupt_in_epoch(monkeypatch, number):
         result = real(model, optimizer, part, config, epoch)
         steps.append(epoch)
         if epoch == number:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return result
 
     monkeypatch.setattr(common, "train_epoch", interrupted)
@@ -257,7 +259,10 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
             steps = interrupt_in_epoch(patch, number)
             with pytest.raises(SystemExit) as stop:
                 train(tmp_path / "parts", *words, *(["--resume"] if number > 1 else []), script=script)
-            assert stop.value.code == 130 and "--resume" in capsys.readouterr().err
+            error = capsys.readouterr().err
+            assert stop.value.code == 130 and error.count("\n") == 1
+            assert ("nothing to resume" if number == 1 else f"{number - 1} of {epochs} epochs are done") in error
+            assert re.search(r"to begin: python task\S+\.py .*100$|To go on: python .* --resume$", error)
             assert steps == list(range(first, number + 1))
         assert not list((tmp_path / "parts" / "plots").glob("*.json"))
     with monkeypatch.context() as patch:
@@ -303,7 +308,7 @@ def test_a_crash_while_the_final_files_are_written_loses_nothing(made_up, tmp_pa
 
     def crash_if(now):
         if now:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         if moment == "drawing the curves":
@@ -327,26 +332,52 @@ def test_a_crash_while_the_final_files_are_written_loses_nothing(made_up, tmp_pa
 # ---------------------------------------------------------------- when something is wrong
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(made_up, tmp_path, monkeypatch):
-    words = ["--epochs", "4", "--limit", "100"]
-    with pytest.raises(SystemExit, match=r"no longer finite in epoch 1 at learning rate 1e\+30 .*nothing is saved"):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(made_up, tmp_path, monkeypatch, capsys):
+    words = ["--epochs", "4", "--limit", "100", "--batch-size", "20"]
+    with pytest.raises(SystemExit):
         train(tmp_path / "first", *words, "--lr", "1e30")
-    real = common.train_epoch
+    error = r"The loss is no longer finite \((nan|inf)\) in epoch 1, step [2-5] of 5, at learning rate 1e\+30\."
+    assert re.fullmatch(rf"{error} Try a smaller --lr\. There is nothing to resume.*\n", capsys.readouterr().err)
 
-    def diverging(model, optimizer, part, config, epoch):
-        if epoch == 3:
-            nn.init.constant_(model.fc.bias, float("inf"))
-        return real(model, optimizer, part, config, epoch)
+    real, kept = common.batches, r"2 of 4 epochs are done, .* \(epoch [12]\)\.\n"
+    for value, when, where in (
+        (float("inf"), 2 * 6 + 3, "epoch 3, step 3 of 5"),
+        (float("nan"), 3 * 6, "after epoch 3"),
+    ):
+        seen = []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(common, "train_epoch", diverging)
-        with pytest.raises(
-            SystemExit, match=r"epoch 3 at learning rate 0\.001 .*of epoch \d, is kept in .*\.best\.pt.*--lr"
-        ):
-            train(tmp_path, *words)
-    best = torch.load(tmp_path / "checkpoints" / "task1_simplecnn_epochs4_limit100.best.pt", weights_only=True)
-    assert all(tensor.isfinite().all() for tensor in best["model"].values())
+        def spoiled(part, size, order, draws, value=value, when=when, seen=seen):
+            for images, labels in real(part, size, order, draws):
+                seen.append(len(labels))
+                yield (images * value if len(seen) == when else images), labels
+
+        with monkeypatch.context() as patch:
+            patch.setattr(common, "batches", spoiled)
+            with pytest.raises(SystemExit):
+                train(tmp_path, *words, "--restart")
+        assert len(seen) <= 3 * 6  # neither the validation after a bad epoch nor the next epoch
+        printed = capsys.readouterr().err
+        assert re.search(rf"finite \(\w+\) .*{where}.* rate 0\.001\. Try a smaller --lr\. .*{kept}$", printed), printed
+        best = torch.load(tmp_path / "checkpoints" / "task1_simplecnn_batch20_epochs4_limit100.best.pt")
+        assert all(tensor.isfinite().all() for tensor in best["model"].values())
     assert_same_run(train(tmp_path / "whole", *words), train(tmp_path, *words, "--resume"))
+
+
+def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch(made_up, tmp_path, monkeypatch, capsys):
+    """A second after it, whatever is left of the epoch; the clock of this test makes a step take 0.3 seconds."""
+    real, seen, ticks = common.batches, [], itertools.count()
+
+    def spoiled(*how):
+        for images, labels in real(*how):
+            seen.append(len(labels))
+            yield (images * float("nan") if len(seen) == 7 else images), labels
+
+    monkeypatch.setattr(common, "batches", spoiled)
+    monkeypatch.setattr(common.time, "monotonic", lambda: 0.3 * next(ticks) / 2)  # asked twice a step
+    with pytest.raises(SystemExit):
+        train(tmp_path, "--limit", "300", "--batch-size", "10")
+    assert "epoch 1, step 7 of 30" in capsys.readouterr().err
+    assert 7 <= len(seen) <= 7 + 4
 
 
 @pytest.mark.parametrize(
@@ -373,7 +404,7 @@ def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content):
     with pytest.raises(SystemExit) as failure:
         task1_simplecnn.main(["--test", "--output-dir", str(tmp_path)])
     message = failure.value.code
-    assert problem.get(content, "is not a checkpoint of these scripts") in message and "\n" not in message
+    assert problem.get(content, "is damaged, or no checkpoint of these scripts") in message and "\n" not in message
     assert "checkpoints/task1_simplecnn.pt" in message and message.endswith(command)
 
 
@@ -381,25 +412,30 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "task1_simplecnn.last.pt").write_bytes(b"PK")
     for words in ([], ["--resume"]):
-        with pytest.raises(SystemExit, match=r"last\.pt is not a checkpoint .*--restart"):
+        with pytest.raises(SystemExit, match=r"last\.pt is damaged, or no checkpoint .*--restart"):
             train(tmp_path, *words)
 
 
-@pytest.mark.parametrize("damage", ["deleted", "an older run's", "an older run's next", "cut short", "other settings"])
+@pytest.mark.parametrize("damage", ["deleted", "an older run's", "cut short", "changed", "other settings"])
 def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monkeypatch, damage):
     words = ["--epochs", "3", "--limit", "100"]
     last, best, model = (tmp_path / "checkpoints" / f"task1_simplecnn_epochs3_limit100{end}" for end in ENDS)
-    if damage.startswith("an older run's"):
+    if damage == "an older run's":
         train(tmp_path, *words)
-        torch.save(torch.load(model) | {"val_accuracy": 2.0, "epoch": 3 if damage.endswith("next") else 1}, model)
+        torch.save(torch.load(model) | {"val_accuracy": 2.0, "epoch": 1}, model)
+    monkeypatch.setattr(common, "best_of", lambda history: history[0])  # of a later one, the state has the weights
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, 3)
         with pytest.raises(SystemExit):
             train(tmp_path, *words)
-    if damage in ("deleted", "an older run's", "an older run's next"):
+    if damage in ("deleted", "an older run's"):
         best.unlink()
     elif damage == "cut short":
         best.write_bytes(best.read_bytes()[:1000])
+    elif damage == "changed":
+        content = bytearray(best.read_bytes())
+        content[100_000] ^= 1
+        best.write_bytes(content)
     else:
         state = torch.load(last)
         torch.save(state | {"config": state["config"] | {"lr": 0.5}}, last)
@@ -410,21 +446,22 @@ def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monke
     assert_same_run(train(tmp_path / "fresh", *words), train(tmp_path, *words, "--restart"))
 
 
-def test_a_crash_between_best_and_last_costs_nothing(made_up, tmp_path, monkeypatch):
+def test_a_crash_between_the_two_files_of_an_epoch_costs_nothing(made_up, tmp_path, monkeypatch):
     words = ["--epochs", "3", "--limit", "100"]
     real = common.save_checkpoint
 
-    def crashing(path, checkpoint):
-        if path.name.endswith(".last.pt") and len(checkpoint["history"]) == 2:
-            raise KeyboardInterrupt
-        real(path, checkpoint)
+    def crashing(path, checkpoint, run):
+        if path.name.endswith(".best.pt") and checkpoint["epoch"] == 2:
+            signal.raise_signal(signal.SIGINT)
+        real(path, checkpoint, run)
 
     monkeypatch.setattr(common, "best_of", lambda history: history[-1])  # every epoch is a new best
     with monkeypatch.context() as patch:
         patch.setattr(common, "save_checkpoint", crashing)
         with pytest.raises(SystemExit):
             train(tmp_path, *words)
-    assert torch.load(tmp_path / "checkpoints" / "task1_simplecnn_epochs3_limit100.best.pt")["epoch"] == 2
+    last, best = (tmp_path / "checkpoints" / f"task1_simplecnn_epochs3_limit100{end}" for end in ENDS[:2])
+    assert (len(torch.load(last)["history"]), torch.load(best)["epoch"]) == (2, 1)
     assert_same_run(train(tmp_path / "whole", *words), train(tmp_path, *words, "--resume"))
 
 
