@@ -57,3 +57,19 @@ def script(tmp_path):
         )
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of what was survived, from the faults that the tests that passed have recorded."""
+    faults = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "fault" and report.when == "call":
+                fault, times, lost, seconds = value
+                row = faults.setdefault(fault, [0, 0, 0.0])
+                faults[fault] = [row[0] + times, row[1] + lost, max(row[2], seconds)]
+    if faults:
+        terminalreporter.section("survived")
+        for fault, (times, lost, seconds) in faults.items():
+            slowest = f", ended in at most {seconds:.1f} s" * (seconds > 0)
+            terminalreporter.line(f"{fault}: {times} times, {lost} finished epochs lost{slowest}")

@@ -1,0 +1,404 @@
+"""What a run survives: the real scripts, on the real data cut small, are killed, interrupted and starved of disk.
+
+Each test ends by resuming, and compares all files with those of a run that nothing happened to. Those marked ``long``
+run only with ``-m ""``. At the end, conftest.py prints how often each fault was tried, and what was lost.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import PIL.Image
+import pytest
+import torch
+
+import checkpoints
+import common
+import flags
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+long = pytest.mark.long
+
+TASK1, TASK2 = "task1_simplecnn", "task2_resnet18"
+EPOCHS = {TASK1: 4, TASK2: 3}
+LIMIT = {TASK1: 600, TASK2: 130}
+
+
+class Lab:
+    """An output directory and the processes of one run in it."""
+
+    def __init__(self, directory, task=TASK1):
+        self.directory, self.task, self.epochs = directory, task, EPOCHS[task]
+        self.run = f"{task}_epochs{EPOCHS[task]}_limit{LIMIT[task]}"
+        self.last, self.model = (directory / "checkpoints" / f"{self.run}{end}" for end in (".last.pt", ".pt"))
+
+    def start(self, *words, planted=None, under=(), **environment):
+        """Start the script, with a fault if ``planted`` is (FAULT, MOMENT, end of the file's name, COUNT)."""
+        command = [flags.HERE / f"{self.task}.py", "--epochs", self.epochs, "--limit", LIMIT[self.task]]
+        command += ["--device", "cpu", "--output-dir", self.directory, *words]
+        if planted:
+            fault, moment, end, count = planted
+            command = [flags.HERE / "tests" / "planted.py", fault, moment, self.run + end, count, *command]
+        return subprocess.Popen(
+            [*under, sys.executable, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pytest itself may be ignoring it
+        )
+
+    def done(self):
+        """How many epochs are safe on the disk. What has its final name there must be whole."""
+        for path in self.directory.glob(f"*/{self.task}*"):
+            if path.suffix == ".pt":
+                checkpoints.load_checkpoint(path, (), "")
+            elif path.suffix == ".png":
+                PIL.Image.open(path).load()
+            else:
+                json.loads(path.read_text())
+        if self.last.exists():
+            return len(torch.load(self.last)["history"])
+        return self.epochs if self.model.exists() else 0
+
+    def files(self):
+        """All that there is, by name; from the record, the seconds are left out."""
+        files = {path.relative_to(self.directory): path for path in self.directory.rglob("*") if path.is_file()}
+        return {str(name): re.sub(rb'"seconds": [\d.]+', b"", path.read_bytes()) for name, path in files.items()}
+
+    def resume(self, whole, *words, told=0):
+        """Resume to the end, after ``told`` epochs were printed; returns how many of them had to be trained again."""
+        done, unfinished = self.done(), self.last.exists()
+        out, err = finish(process := self.start(*words or ["--resume"]))
+        assert (process.returncode, err) == (0, "")
+        assert trained(out) == list(range(done + 1, self.epochs + 1))
+        assert (f"{self.run} is unfinished: {done} of {self.epochs} epochs are done" in out) == unfinished
+        assert self.files() == whole.files()
+        return max(0, told - done)
+
+
+def finish(process):
+    return process.communicate(timeout=300)
+
+
+def trained(out):
+    """The epochs that were told as finished."""
+    return [int(number) for number in re.findall(r"^Epoch +(\d+)/", out, re.MULTILINE)]
+
+
+def until(process, beginning):
+    """Wait for a line that begins so; returns all that was printed until then."""
+    out = ""
+    for line in process.stdout:
+        out += line
+        if line.startswith(beginning):
+            return out
+    pytest.fail(f"ended before {beginning!r}: {process.stderr.read()}")
+
+
+@pytest.fixture(scope="module")
+def whole(cifar_dir, tmp_path_factory):
+    """By task, the run that nothing happens to, with the seconds that its process took and those of its training."""
+
+    def run(task):
+        if task not in runs:
+            runs[task] = lab = Lab(tmp_path_factory.mktemp(task), task)
+            started = time.monotonic()
+            until(process := lab.start(), "FLOPs")
+            began = time.monotonic()
+            _, err = finish(process)
+            assert (process.returncode, err) == (0, "")
+            lab.seconds, lab.training_seconds = time.monotonic() - started, time.monotonic() - began
+        return runs[task]
+
+    runs = {}
+    return run
+
+
+@pytest.fixture
+def tried(record_property):
+    """Count a fault for the table at the end: what it was, how many epochs were lost, seconds until the end."""
+    return lambda fault, lost=0, seconds=0.0, times=1: record_property("fault", (fault, times, lost, seconds))
+
+
+# ---------------------------------------------------------------- kill -9
+
+
+@pytest.mark.parametrize(
+    ("task", "number"),
+    [
+        (TASK1, 0),
+        *(pytest.param(TASK1, number, marks=long) for number in range(1, 20)),
+        *(pytest.param(TASK2, number, marks=long) for number in range(4)),
+    ],
+)
+def test_killed_at_a_random_moment(whole, tmp_path, tried, task, number):
+    lab = Lab(tmp_path, task)
+    moment = random.Random(f"{task} {number}").random() * whole(task).training_seconds
+    out = until(process := lab.start(), "FLOPs")
+    time.sleep(moment)
+    process.kill()
+    out += finish(process)[0]
+    lost = lab.resume(whole(task), told=len(trained(out)))
+    assert lost == 0
+    tried("`kill -9` at a random moment", lost)
+
+
+IN_WRITING = [  # the moment, the end of the file's name, at which of its writings
+    ("half", ".last.pt", 2),
+    ("named", ".last.pt", 2),
+    ("synced", ".pt", 1),
+    ("half", ".last.pt", 1),
+    ("opened", ".last.pt", 3),
+    ("written", ".last.pt", 3),
+    ("synced", ".last.pt", 3),
+    ("opened", ".best.pt", 1),
+    ("half", ".best.pt", 1),
+    ("named", ".best.pt", 1),
+    ("half", ".live.png", 2),
+    ("half", ".png", 1),
+    ("half", ".json", 1),
+    ("named", ".json", 1),
+    ("named", ".pt", 1),
+    ("removing", ".live.png", 1),
+    ("removing", ".last.pt", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "moment"),
+    [
+        *((TASK1, moment) for moment in IN_WRITING[:3]),
+        *(pytest.param(TASK1, moment, marks=long) for moment in IN_WRITING[3:]),
+        *(pytest.param(TASK2, moment, marks=long) for moment in IN_WRITING[:4]),
+    ],
+)
+def test_killed_in_the_writing_of_a_file(whole, tmp_path, tried, task, moment):
+    lab = Lab(tmp_path, task)
+    out, _ = finish(process := lab.start(planted=("SIGKILL", *moment)))
+    assert process.returncode == -signal.SIGKILL
+    lost = lab.resume(whole(task), told=len(trained(out)))
+    assert lost == 0
+    tried("`kill -9` inside the writing of a file", lost)
+
+
+def test_killed_again_and_again(whole, tmp_path, tried):
+    """Each process gets one epoch further and dies in the writing of the next one's state."""
+    lab, resumptions = Lab(tmp_path), 0
+    for epoch in range(1, lab.epochs):
+        out, _ = finish(process := lab.start("--resume", planted=("SIGKILL", "half", ".last.pt", 2)))
+        assert process.returncode == -signal.SIGKILL
+        assert trained(out) == [epoch] and lab.done() == epoch
+        resumptions += f"is unfinished: {epoch - 1} of {lab.epochs} epochs are done" in out
+    assert resumptions == lab.epochs - 2
+    lost = lab.resume(whole(TASK1), told=epoch)
+    tried("`kill -9` inside the writing of a file", lost, times=lab.epochs - 1)
+
+
+# ---------------------------------------------------------------- Ctrl-C and SIGTERM
+
+
+def stop(process, number):
+    """Send a signal; returns standard output, standard error and the seconds until the end."""
+    sent = time.monotonic()
+    process.send_signal(number)
+    return *finish(process), time.monotonic() - sent
+
+
+def command_in(err):
+    """The flags of the command that a message of one line ends in."""
+    (words,) = re.findall(r"\A[^\n]+: python task\d_\w+\.py (.*)\n\Z", err)
+    return shlex.split(words)
+
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("task", "number", "beginning"),
+    [
+        (TASK1, INT, "Epoch  1/"),
+        (TASK1, TERM, "FLOPs"),
+        *(pytest.param(TASK1, number, line, marks=long) for number, line in ((TERM, "Epoch  2/"), (INT, "FLOPs"))),
+        *(pytest.param(TASK2, number, "Epoch  1/", marks=long) for number in (INT, TERM)),
+    ],
+)
+def test_stopped_by_a_signal(whole, tmp_path, tried, task, number, beginning):
+    lab = Lab(tmp_path, task)
+    out = until(process := lab.start(), beginning)
+    time.sleep(0.2)
+    more, err, seconds = stop(process, number)
+    told = trained(out + more)
+    assert process.returncode == 128 + number
+    words = command_in(err)
+    if told:
+        assert err.startswith(f"Interrupted. {lab.run} is unfinished: {lab.done()} of {lab.epochs} epochs are done, ")
+        best = common.best_of(torch.load(lab.last)["history"])
+        assert f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})" in err
+    lost = lab.resume(whole(task), *words, told=len(told))
+    assert lost == 0
+    tried(f"{signal.Signals(number).name}", lost, seconds)
+
+
+@pytest.mark.parametrize("moment", [("half", ".last.pt", 3), *(pytest.param(m, marks=long) for m in IN_WRITING)])
+def test_stopped_in_the_writing_of_a_file(whole, tmp_path, tried, moment):
+    lab = Lab(tmp_path)
+    out, err = finish(process := lab.start(planted=("SIGINT", *moment)))
+    assert process.returncode == 130
+    lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out)))
+    assert lost == 0
+    tried("SIGINT inside the writing of a file", lost)
+
+
+@pytest.mark.parametrize("number", [pytest.param(number, marks=long) for number in range(10)])
+def test_stopped_at_a_random_moment_of_the_process(whole, tmp_path, tried, number):
+    """Also in the imports, where the signal itself ends the process: a shell calls that 130 and 143, too."""
+    lab, kind = Lab(tmp_path), (INT, TERM)[number % 2]
+    process = lab.start()
+    time.sleep(0.1 + random.Random(number).random() * (whole(TASK1).seconds - 0.2))
+    out, err, seconds = stop(process, kind)
+    assert process.returncode in (128 + kind, -kind, 0)
+    assert err.count("\n") == (process.returncode == 128 + kind)
+    lost = lab.resume(whole(TASK1), told=len(trained(out)))
+    assert lost == 0
+    tried(f"{kind.name}", lost, seconds)
+
+
+@pytest.mark.parametrize("number", [INT, TERM])
+def test_stopped_during_the_imports(tmp_path, tried, number):
+    (tmp_path / "thop.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    until(process := Lab(tmp_path / "out").start(PYTHONPATH=str(tmp_path)), "importing")
+    out, err, seconds = stop(process, number)
+    assert (process.returncode, out, err) == (-number, "", "")
+    assert not (tmp_path / "out").exists()
+    tried(f"{number.name}", 0, seconds)
+
+
+def test_ignored_where_the_shell_says_so(whole, tmp_path):
+    """As after `&` in a shell script: Ctrl-C is for the script, and not for what it started in the background."""
+    lab = Lab(tmp_path)
+    process = lab.start(under=[sys.executable, "-c", IGNORE_CTRL_C])
+    until(process, "Epoch  1/")
+    out, err, _ = stop(process, INT)
+    assert (process.returncode, err) == (0, "")
+    assert trained(out) == [2, 3, 4]
+
+
+IGNORE_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+# ---------------------------------------------------------------- the disk
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, of 6 MB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = shutil.which("mount") and ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", directory]
+    if not mount or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs; without it, the tests with planted errors have to do")
+    yield directory
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def test_a_disk_that_fills_up(whole, disk, tried):
+    lab = Lab(disk)
+    out = until(process := lab.start(), "Epoch  1/")
+    with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    more, err = finish(process)
+    assert process.returncode == 1
+    assert re.match(rf"No space left on device: \S+/{lab.run}\S+\. {lab.run} is unfinished: {lab.done()} of", err), err
+    (disk / "filler").unlink()
+    lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out + more)))
+    assert lost == 0
+    tried("a full disk", lost)
+
+
+@contextlib.contextmanager
+def read_only(directory):
+    """Inside, nobody can write into a directory, not even the superuser, on whom modes are lost."""
+    if os.geteuid():
+        directory.chmod(0o555)
+    else:
+        subprocess.run(["mount", "--bind", directory, directory], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
+    yield
+    if os.geteuid():
+        directory.chmod(0o755)
+    else:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", pytest.param("plots", marks=long)])
+def test_a_directory_that_becomes_read_only(whole, disk, tried, folder):
+    lab = Lab(disk)
+    out = until(process := lab.start(), "Epoch  1/")
+    with read_only(disk / folder):
+        more, err = finish(process)
+    assert process.returncode == 1
+    error = rf"(Read-only file system|Permission denied): \S+/{folder}/{lab.run}\S+\. {lab.run} is unfinished: "
+    assert re.match(rf"{error}{lab.done()} of", err), err
+    lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out + more)))
+    assert lost == 0
+    tried("a directory that becomes read-only", lost)
+
+
+@pytest.mark.parametrize(
+    "moment", [moment if n == 0 else pytest.param(moment, marks=long) for n, moment in enumerate(IN_WRITING)]
+)
+def test_a_write_that_fails(whole, tmp_path, tried, moment):
+    lab = Lab(tmp_path)
+    out, err = finish(process := lab.start(planted=("ENOSPC", *moment)))
+    assert process.returncode == 1
+    kept = rf"({lab.run} is unfinished: {lab.done()} of|There is nothing to resume;)"
+    assert re.match(rf"No space left on device(: \S+{moment[1]})?\. {kept}", err), err
+    lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out)))
+    assert lost == 0
+    tried("a system call that answers ENOSPC", lost)
+
+
+# ---------------------------------------------------------------- two processes
+
+
+def test_a_second_process_is_refused(whole, tmp_path, tried):
+    """While the first one stands still, so that it cannot have finished; then the second one's way is free."""
+    lab = Lab(tmp_path)
+    until(first := lab.start(), "Epoch  1/")
+    first.send_signal(signal.SIGSTOP)
+    before = lab.files()
+    for words in ([], ["--resume"], ["--restart"]):
+        out, err = finish(second := lab.start(*words))
+        assert (second.returncode, out) == (1, "")
+        assert re.fullmatch(rf"Another process is training {lab.run};.*--output-dir\.\n", err)
+        assert lab.files() == before
+        tried("a second process in the same run")
+    first.kill()
+    finish(first)
+    assert lab.resume(whole(TASK1)) == 0
+
+
+@pytest.mark.parametrize("number", [pytest.param(number, marks=long) for number in range(5)])
+def test_two_processes_started_at_once(whole, tmp_path, tried, number):
+    lab = Lab(tmp_path)
+    two = [lab.start() for _ in range(2)]
+    errors = [finish(process)[1] for process in two]
+    assert sorted(process.returncode for process in two) == [0, 1]
+    assert sum(error.startswith(f"Another process is training {lab.run};") for error in errors) == 1
+    assert lab.files() == whole(TASK1).files()
+    tried("two processes started at once")
