@@ -123,19 +123,21 @@ def load_checkpoint(path: Path, keys: tuple[str, ...], what_to_do: str) -> dict:
         SystemExit: it is missing, damaged, or not such a checkpoint; the message ends in ``what_to_do``.
         OSError: it cannot be read.
     """
-    problem = None
     try:
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()  # because torch.load does not look at the checksums
-        if changed:
-            problem = f"wrong checksum of {changed}"
-        else:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            problem = next((f"it has no {key}" for key in keys if key not in checkpoint), None)
+        content = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         raise SystemExit(f"There is no {shown(path)}. {what_to_do}") from None
-    except OSError:
-        raise
+    problem = None
+    try:
+        with zipfile.ZipFile(content) as archive:
+            # torch.load does not look at the checksums, and of an entry with attributes (a folder?) it reads nothing.
+            changed = [archive.testzip(), *(entry.filename for entry in archive.infolist() if entry.external_attr)]
+        if any(changed):
+            problem = "wrong checksum"
+        else:
+            content.seek(0)
+            checkpoint = torch.load(content, map_location="cpu", weights_only=True)
+            problem = next((f"it has no {key}" for key in keys if key not in checkpoint), None)
     except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
         problem = type(error).__name__
     if problem:

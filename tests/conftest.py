@@ -59,6 +59,12 @@ def script(tmp_path):
     return run
 
 
+@pytest.fixture
+def tried(record_property):
+    """Count a fault for the table at the end: what it was, finished epochs lost, seconds until the end."""
+    return lambda fault, lost=0, seconds=0.0, times=1: record_property("fault", (fault, times, lost, seconds))
+
+
 def pytest_terminal_summary(terminalreporter):
     """The table of what was survived, from the faults that the tests that passed have recorded."""
     faults = {}

@@ -215,7 +215,7 @@ def test_when_every_source_fails_one_message_says_all(server, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["one changed byte", "cut short", "empty", "deleted"])
-def test_damaged_files_are_repaired(server, tmp_path, damage):
+def test_damaged_files_are_repaired(server, tmp_path, damage, tried):
     server.sources("good")
     cifar10.download(tmp_path)
     (tmp_path / cifar10.ARCHIVE).unlink()
@@ -231,6 +231,7 @@ def test_damaged_files_are_repaired(server, tmp_path, damage):
     cifar10.download(tmp_path)
     assert cifar10.damaged(tmp_path) == []
     assert (tmp_path / cifar10.FOLDER / "data_batch_1").stat().st_mtime_ns == untouched
+    tried(f"a data file, {damage}, with a source to repair it", times=2)
 
 
 def test_an_archive_put_there_by_hand_is_used(server, tmp_path):
@@ -267,7 +268,7 @@ def test_two_processes_may_download_at_once(server, tmp_path):
     assert cifar10.damaged(tmp_path) == [] and leftovers(tmp_path) == set()
 
 
-def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path, script):
+def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path, script, tried):
     (tmp_path / cifar10.FOLDER).mkdir()
     for name in cifar10.FILES:
         (tmp_path / cifar10.FOLDER / name).write_bytes((cifar_dir / cifar10.FOLDER / name).read_bytes())
@@ -280,3 +281,4 @@ def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path
     run = script("task1_simplecnn.py", "--limit", 10, "--data-dir", tmp_path, NO_PROXY="", no_proxy="", **nowhere)
     assert run.returncode == 1
     assert "data_batch_2" in run.stderr and "data_batch_3" not in run.stderr and "Traceback" not in run.stderr
+    tried("a data file, one changed byte, with no source")

@@ -124,12 +124,6 @@ def whole(cifar_dir, tmp_path_factory):
     return run
 
 
-@pytest.fixture
-def tried(record_property):
-    """Count a fault for the table at the end: what it was, how many epochs were lost, seconds until the end."""
-    return lambda fault, lost=0, seconds=0.0, times=1: record_property("fault", (fault, times, lost, seconds))
-
-
 # ---------------------------------------------------------------- kill -9
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import struct
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+import checkpoints
 import common
 import flags
 import task1_simplecnn
@@ -380,32 +382,98 @@ def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch(made_up, tmp_path
     assert 7 <= len(seen) <= 7 + 4
 
 
-@pytest.mark.parametrize(
-    "content", ["missing", "text", "empty", "cut short", "network", "list", "tensor", "state_dict"]
-)
-def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content):
+class Code:
+    """What a checkpoint must not hold: loading it would call a function."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+CONTENTS = [
+    "missing",
+    "text",
+    "empty",
+    "cut short",
+    "one changed byte",
+    "code",
+    "network",
+    "list",
+    "tensor",
+    "state_dict",
+]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content, tried):
     path = tmp_path / "checkpoints" / "task1_simplecnn.pt"
     path.parent.mkdir()
+    good = {"model": SimpleCNN().state_dict(), "config": {}, "epoch": 1, "val_accuracy": 0.5}
     things = {
-        "network": {"model": torchvision.models.resnet18().state_dict(), "config": {}, "epoch": 1, "val_accuracy": 0.5},
+        "cut short": good,
+        "one changed byte": good,
+        "code": good | {"epoch": Code(tmp_path / "called")},
+        "network": good | {"model": torchvision.models.resnet18().state_dict()},
         "list": [1, 2, 3],
         "tensor": torch.zeros(3),
         "state_dict": SimpleCNN().state_dict(),
-        "cut short": {"model": SimpleCNN().state_dict()},
     }
     if content in things:
         torch.save(things[content], path)
     if content == "cut short":
         path.write_bytes(path.read_bytes()[:100_000])
+    elif content == "one changed byte":
+        change_byte(path, 100_000)  # in the weights
+        torch.load(path)
     elif content in ("text", "empty"):
         path.write_text("no checkpoint" if content == "text" else "")
     problem = {"missing": "There is no", "network": "holds the weights of another network"}
+    problem |= {"one changed byte": "(wrong checksum)", "code": "(UnpicklingError)"}
     command = f"python task1_simplecnn.py --output-dir {tmp_path}"
     with pytest.raises(SystemExit) as failure:
         task1_simplecnn.main(["--test", "--output-dir", str(tmp_path)])
     message = failure.value.code
     assert problem.get(content, "is damaged, or no checkpoint of these scripts") in message and "\n" not in message
     assert "checkpoints/task1_simplecnn.pt" in message and message.endswith(command)
+    assert not (tmp_path / "called").exists()
+    tried(f"a checkpoint, {content}")
+
+
+def change_byte(path, position, bits=1):
+    content = bytearray(path.read_bytes())
+    content[position] ^= bits
+    path.write_bytes(content)
+
+
+def test_any_changed_byte_is_recognised_or_changes_nothing(tmp_path, tried):
+    path = tmp_path / "any.pt"
+    good = {"model": SimpleCNN().state_dict(), "epoch": 7}
+    checkpoints.save_checkpoint(path, good, "any")
+    choose, content, recognised = random.Random(0), path.read_bytes(), 0
+    anywhere = choose.choices(range(len(content)), k=1000)
+    for position in [*range(1000), *range(len(content) - 1000, len(content)), *anywhere]:
+        path.write_bytes(content)
+        change_byte(path, position, choose.randrange(1, 256))
+        try:
+            loaded = checkpoints.load_checkpoint(path, ("model", "epoch"), "")
+        except SystemExit as error:
+            assert "is damaged" in error.code
+            recognised += 1
+        else:
+            assert loaded["epoch"] == 7 and list(loaded["model"]) == list(good["model"])
+            assert all(torch.equal(loaded["model"][name], tensor) for name, tensor in good["model"].items()), position
+    assert 1500 < recognised < 3000  # dates, versions and padding may change
+    tried("a checkpoint, any changed byte", times=3000)
+
+
+def test_a_checkpoint_of_other_settings_is_not_tested(made_up, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    good = {"model": SimpleCNN().state_dict(), "config": {"no_norm": True}, "epoch": 1, "val_accuracy": 0.5}
+    torch.save(good, tmp_path / "checkpoints" / "task1_simplecnn.pt")
+    with pytest.raises(SystemExit, match=r"task1_simplecnn\.pt is of a run with another no_norm, True\.$"):
+        task1_simplecnn.main(["--test", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
 
 
 def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
@@ -433,9 +501,7 @@ def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monke
     elif damage == "cut short":
         best.write_bytes(best.read_bytes()[:1000])
     elif damage == "changed":
-        content = bytearray(best.read_bytes())
-        content[100_000] ^= 1
-        best.write_bytes(content)
+        change_byte(best, 100_000)
     else:
         state = torch.load(last)
         torch.save(state | {"config": state["config"] | {"lr": 0.5}}, last)
@@ -511,6 +577,14 @@ def test_any_locale_can_print_any_path(script, tmp_path):
     out.mkdir()
     run = script("task1_simplecnn.py", "--dry-run", TMPDIR=str(out), PYTHONIOENCODING="ascii")
     assert run.returncode == 0 and r"\u5716 \xe9" in run.stdout, run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_closed_streams_are_no_problem(tmp_path):
+    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--dry-run"]
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        run = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *command], capture_output=True, text=True)
+        assert (run.returncode, run.stderr) == (0, ""), closed
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes of this kind")
