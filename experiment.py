@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -19,16 +19,7 @@ import common
 import flags
 import interruption
 import model_summary
-from checkpoints import (
-    Files,
-    files_of,
-    load_checkpoint,
-    load_weights,
-    only_process,
-    rename,
-    shown,
-    whole_file,
-)
+from checkpoints import Files, files_of, load_checkpoint, load_weights, only_process, rename, shown, whole_file
 
 SETTINGS = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
 BEST_KEYS = ("model", "config", "epoch", "val_accuracy")
@@ -79,7 +70,7 @@ def main(
 
 
 @contextlib.contextmanager
-def dry_run_directory(args: argparse.Namespace):
+def dry_run_directory(args: argparse.Namespace) -> Iterator[None]:
     """Inside, a dry run has a temporary output directory; other runs keep theirs."""
     if not args.dry_run:
         yield
@@ -212,7 +203,7 @@ def what_is_kept(args: argparse.Namespace, advice: str | None) -> list[str]:
     try:
         state = load_checkpoint(files_of(args).last, STATE_KEYS, START_ANEW)
     except (SystemExit, OSError):
-        return [f"There is nothing to resume; to begin: {args.command}"]
+        return [f"There is nothing to resume; to begin: {args.command}" if advice else "There is nothing to resume."]
     return [progress(args, state), *([f"{advice} {args.command} --resume"] if advice else [])]
 
 
