@@ -10,7 +10,7 @@ MOMENT   opened    nothing is written yet
          named     it has just got its name
          removing  it is about to be removed
 FILE     the name that the file gets in the end
-COUNT    at which of its writings, from 1
+COUNT    at which of its writings, from 1; or after how many
 """
 
 import builtins

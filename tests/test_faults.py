@@ -147,7 +147,7 @@ def test_killed_at_a_random_moment(whole, tmp_path, tried, task, number):
     tried("`kill -9` at a random moment", lost)
 
 
-IN_WRITING = [  # the moment, the end of the file's name, at which of its writings
+IN_WRITING = [  # the moment, the end of the file's name, at which of its writings (or removed after how many)
     ("half", ".last.pt", 2),
     ("named", ".last.pt", 2),
     ("synced", ".pt", 1),
@@ -163,8 +163,8 @@ IN_WRITING = [  # the moment, the end of the file's name, at which of its writin
     ("half", ".json", 1),
     ("named", ".json", 1),
     ("named", ".pt", 1),
-    ("removing", ".live.png", 1),
-    ("removing", ".last.pt", 1),
+    ("removing", ".live.png", 4),
+    ("removing", ".last.pt", 4),
 ]
 
 
