@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import zipfile
@@ -60,15 +61,18 @@ def only_process(files: Files) -> Iterator[None]:
             "To train it a second time, name another --output-dir."
         ) from None
     except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
         print(f"This file system has no locks ({error}), so do not start {files.run} twice at the same time.")
     try:
         for path in (files.last, files.record):  # what a killed process left in either directory
             temporary_name(path, files.run).unlink(missing_ok=True)
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes it on release
-            files.lock.unlink()
-        lock.release()
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # Windows removes it on release
+                files.lock.unlink()
+            lock.release()
 
 
 def temporary_name(path: Path, run: str) -> Path:
@@ -98,7 +102,7 @@ def whole_file(path: Path, run: str) -> Iterator[IO[bytes]]:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Rename a file, over ``new`` if there is one, and see to it that a power failure does not undo this."""
+    """Rename a file, over ``new`` if there is one; where the system can, so that a power failure does not undo it."""
     os.replace(old, new)
     with contextlib.suppress(OSError):  # Windows and some network file systems cannot
         directory = os.open(new.parent, os.O_RDONLY)
@@ -130,7 +134,7 @@ def load_checkpoint(path: Path, keys: tuple[str, ...], what_to_do: str) -> dict:
     problem = None
     try:
         with zipfile.ZipFile(content) as archive:
-            # torch.load does not look at the checksums, and of an entry with attributes (a folder?) it reads nothing.
+            # torch.load does not look at the checksums, and reads nothing of an entry whose attributes say "folder".
             changed = [archive.testzip(), *(entry.filename for entry in archive.infolist() if entry.external_attr)]
         if any(changed):
             problem = "wrong checksum"

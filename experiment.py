@@ -52,21 +52,32 @@ def main(
         with interruption.as_exception(), dry_run_directory(args):
             run(args, network)
         return
-    except BrokenPipeError:  # nobody reads any more, as after `| head`; Python would complain of it once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # nobody reads any more, as after `| head`
+        drop_output()
         raise SystemExit(1) from None
     except KeyboardInterrupt as interrupt:
         problem, advice, code = "Interrupted.", "To go on:", 128 + interrupt.args[0]
     except FloatingPointError as error:
         problem, advice, code = f"{error} Try a smaller --lr.", None, 1  # going on would come to the same
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # on a CPU it has no type of its own
+            raise
         problem = f"The memory of {args.device} is full. Try a --batch-size below {args.batch_size}."
         advice, code = "To go on as before, when there is more:", 1
     except OSError as error:
-        where = f": {shown(Path(os.fsdecode(error.filename)))}" if error.filename else ""
-        problem, advice, code = f"{error.strerror or error}{where}.", "When that is mended, go on:", 1
-    print(problem, *what_is_kept(args, advice), file=sys.stderr)
+        where = shown(Path(error.filename)) if error.filename else "standard output"
+        problem, advice, code = f"{error.strerror or error}: {where}.", "When that is mended, go on:", 1
+        if not error.filename:
+            drop_output()
+    with contextlib.suppress(OSError):  # if nobody reads it, the code still tells
+        print(problem, *what_is_kept(args, advice), file=sys.stderr)
     raise SystemExit(code)
+
+
+def drop_output() -> None:
+    """Send what is left of the standard output nowhere; else Python would complain of it once more at its exit."""
+    with contextlib.suppress(OSError):  # in a notebook it has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -200,10 +211,17 @@ def what_is_kept(args: argparse.Namespace, advice: str | None) -> list[str]:
     """What is on the disk of a run that ends before its time and, after ``advice``, the command that goes on."""
     if args.test or args.dry_run:
         return []
-    try:
-        state = load_checkpoint(files_of(args).last, STATE_KEYS, START_ANEW)
-    except (SystemExit, OSError):
+    files = files_of(args)
+    if not files.last.exists():
+        if (
+            files.record.exists()
+        ):  # the signal came after the last file, or before a second run of the same name got far
+            return [f"There is nothing to resume; {shown(files.record)} is of a run that has finished."]
         return [f"There is nothing to resume; to begin: {args.command}" if advice else "There is nothing to resume."]
+    try:
+        state = load_checkpoint(files.last, STATE_KEYS, START_ANEW)
+    except (SystemExit, OSError) as error:
+        return [str(error)]
     return [progress(args, state), *([f"{advice} {args.command} --resume"] if advice else [])]
 
 

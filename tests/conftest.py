@@ -66,9 +66,9 @@ def tried(record_property):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The table of what was survived, from the faults that the tests that passed have recorded."""
+    """The table of what was survived, from the faults that the tests have recorded."""
     faults = {}
-    for report in terminalreporter.getreports("passed"):
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
             if name == "fault" and report.when == "call":
                 fault, times, lost, seconds = value

@@ -4,7 +4,7 @@
 
 FAULT    a signal that the process sends to itself (SIGKILL, SIGINT), or an error that a system call returns (ENOSPC)
 MOMENT   opened    nothing is written yet
-         half      half of it is written
+         half      half of it is written (of a picture: of its first piece)
          written   all of it is written
          synced    it is on the disk, and about to get its name
          named     it has just got its name
@@ -35,7 +35,7 @@ writings, replace, fsync, unlink, whole_file = [], os.replace, os.fsync, pathlib
 def reach(moment: str, name: str) -> None:
     if (moment, name) == (MOMENT, FILE) and writings.count(name) in (int(COUNT), 0):
         if not FAULT.startswith("SIG"):
-            raise OSError(getattr(errno, FAULT), os.strerror(getattr(errno, FAULT)))
+            raise OSError(getattr(errno, FAULT), os.strerror(getattr(errno, FAULT)), name)
         os.kill(os.getpid(), getattr(signal, FAULT))
 
 

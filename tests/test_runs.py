@@ -597,6 +597,41 @@ def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
     assert process.returncode == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_told(cifar_dir, tmp_path):
+    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--output-dir", tmp_path, "--limit", "100"]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert re.fullmatch(r"No space left on device: standard output\. There is nothing to resume; .*\n", run.stderr)
+
+
+def test_a_full_memory_is_told(made_up, tmp_path, monkeypatch, capsys):
+    real = common.train_epoch
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()):
+
+        def full(model, optimizer, part, config, epoch, error=error):
+            if epoch == 2:
+                raise error
+            return real(model, optimizer, part, config, epoch)
+
+        monkeypatch.setattr(common, "train_epoch", full)
+        with pytest.raises(SystemExit, match="1"):
+            train(tmp_path, "--limit", "100", "--restart")
+        told = capsys.readouterr().err
+        assert re.match(r"The memory of cpu is full\. Try a --batch-size below 128\. .* 1 of 80 epochs are done", told)
+
+
+def test_a_signal_after_the_last_file_does_not_advise_to_begin(made_up, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiment.print_test", lambda result: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, "--limit", "100", "--epochs", "1")
+    assert stop.value.code == 143
+    assert re.fullmatch(
+        r"Interrupted\. There is nothing to resume; .*\.json is of a run that has finished\.\n", capsys.readouterr().err
+    )
+
+
 def test_a_terminal_gets_a_progress_bar(tmp_path):
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))  # not on Windows
     main_end, terminal = pty.openpty()
