@@ -55,7 +55,6 @@ class Lab:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pytest itself may be ignoring it
         )
 
     def done(self):
