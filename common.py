@@ -217,7 +217,7 @@ def train_epoch(
     The sums stay on the device, so that a GPU does not wait for the host at every step.
 
     Raises:
-        FloatingPointError: a loss is not finite; noticed within a second.
+        FloatingPointError: a loss is not finite; noticed after about a second.
     """
     torch.manual_seed(seed_for(config["seed"], epoch, DROPOUT))
     order, draws = draw_epoch(part, config, epoch, TRAINING)

@@ -60,7 +60,12 @@ def main(
     except FloatingPointError as error:
         problem, advice, code = f"{error} Try a smaller --lr.", None, 1  # going on would come to the same
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):  # on a CPU it has no type of its own
+        full = (
+            "out of memory",
+            "can't allocate memory",
+            "not enough memory",
+        )  # on a CPU the error has no type of its own
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in full):
             raise
         problem = f"The memory of {args.device} is full. Try a --batch-size below {args.batch_size}."
         advice, code = "To go on as before, when there is more:", 1
@@ -213,9 +218,8 @@ def what_is_kept(args: argparse.Namespace, advice: str | None) -> list[str]:
         return []
     files = files_of(args)
     if not files.last.exists():
-        if (
-            files.record.exists()
-        ):  # the signal came after the last file, or before a second run of the same name got far
+        # The signal came after the run's last file, or before a second run of the same name had an epoch.
+        if files.record.exists():
             return [f"There is nothing to resume; {shown(files.record)} is of a run that has finished."]
         return [f"There is nothing to resume; to begin: {args.command}" if advice else "There is nothing to resume."]
     try:

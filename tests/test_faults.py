@@ -202,6 +202,7 @@ def test_killed_again_and_again(whole, tmp_path, tried):
     assert resumptions == lab.epochs - 2
     lost = lab.resume(whole(TASK1), told=epoch)
     tried("`kill -9` inside the writing of a file", lost, times=lab.epochs - 1)
+    assert lost == 0
 
 
 # ---------------------------------------------------------------- Ctrl-C and SIGTERM

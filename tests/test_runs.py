@@ -622,6 +622,15 @@ def test_a_full_memory_is_told(made_up, tmp_path, monkeypatch, capsys):
         assert re.match(r"The memory of cpu is full\. Try a --batch-size below 128\. .* 1 of 80 epochs are done", told)
 
 
+def test_another_error_that_speaks_of_memory_is_not_a_full_one(made_up, tmp_path, monkeypatch):
+    def broken(*how):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(common, "train_epoch", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        train(tmp_path, "--limit", "100")
+
+
 def test_a_signal_after_the_last_file_does_not_advise_to_begin(made_up, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiment.print_test", lambda result: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as stop:
