@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 import cifar10
+import faster
 import flags
 from checkpoints import Files, save_checkpoint, shown, whole_file
 
@@ -162,11 +163,13 @@ def train(
         FloatingPointError: a loss is not finite.
         OSError: a file cannot be written.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=config["lr"], fused=True)
+    faster.keep_memory()
+    rebuilt = faster.rebuild(model, train_part.images.shape[1:])
+    optimizer = torch.optim.Adam(rebuilt.parameters(), lr=config["lr"], fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=1.0 if config["constant_lr"] else 0.5)
     history = []
     if state:
-        optimizer.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict(state["adam"])
         scheduler.load_state_dict(state["scheduler"])
         history = state["history"]
         if best_of(history) is history[-1]:  # a crash may have come between the two files of an epoch
@@ -174,9 +177,9 @@ def train(
 
     while len(history) < config["epochs"] and not out_of_patience(history, config["patience"]):
         started, epoch, lr = time.perf_counter(), len(history) + 1, scheduler.get_last_lr()[0]
-        train_loss, train_accuracy = train_epoch(model, optimizer, train_part, config, epoch)
+        train_loss, train_accuracy = train_epoch(rebuilt, optimizer, train_part, config, epoch)
         _, draws = draw_epoch(val_part, config, epoch, VALIDATION)
-        val_loss, val_accuracy = score(predict_logits(model, val_part, draws), val_part.labels)
+        val_loss, val_accuracy = score(predict_logits(rebuilt, val_part, draws), val_part.labels)
         if not math.isfinite(val_loss):
             raise FloatingPointError(
                 f"The validation loss is no longer finite ({val_loss:g}) after epoch {epoch} at learning rate {lr:g}."
@@ -192,6 +195,7 @@ def train(
         }
         history.append(metrics)
         scheduler.step()
+        faster.copy_back(rebuilt, model)
         is_best = best_of(history) is metrics
         save_checkpoint(files.last, resume_state(model, optimizer, scheduler, config, history), files.run)
         if is_best:
@@ -224,15 +228,10 @@ def train_epoch(
     model.train()
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     for images, labels in with_progress(batches(part, config["batch_size"], order, draws), steps, label):
-        with autocast(images.device):
-            logits = model(images)
-            loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        loss_sum += losses[-1] * len(labels)
-        correct += (logits.detach().argmax(1) == labels).sum()
+        loss, logits = train_step(model, optimizer, images, labels)
+        losses.append(loss)
+        loss_sum += loss * len(labels)
+        correct += (logits.argmax(1) == labels).sum()
         if len(losses) == steps or time.monotonic() - checked > 1:
             checked = time.monotonic()
             finite = torch.stack(losses).isfinite().tolist()
@@ -243,6 +242,19 @@ def train_epoch(
                     f"at learning rate {optimizer.param_groups[0]['lr']:g}."
                 )
     return loss_sum.item() / len(order), correct.item() / len(order)
+
+
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of the optimizer; return the mean loss, and the logits [B, 10] as they were before it."""
+    with autocast(images.device):
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach()
 
 
 def draw_epoch(part: Part, config: dict, epoch: int, purpose: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -325,7 +337,7 @@ def resume_state(
     """All that the next epoch depends on; random states are not in it, for each epoch seeds its own."""
     return {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "adam": optimizer.state_dict(),  # of the rebuilt network, whose weights have other shapes
         "scheduler": scheduler.state_dict(),
         "config": config,
         "history": history,

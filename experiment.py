@@ -23,7 +23,7 @@ from checkpoints import Files, files_of, load_checkpoint, load_weights, only_pro
 
 SETTINGS = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
 BEST_KEYS = ("model", "config", "epoch", "val_accuracy")
-STATE_KEYS = ("model", "optimizer", "scheduler", "config", "history", "environment")
+STATE_KEYS = ("model", "adam", "scheduler", "config", "history", "environment")
 START_ANEW = "With --restart this run begins anew."
 
 

@@ -1,0 +1,214 @@
+"""The same network, faster to train: fewer multiplications with zero, less memory traffic, cheaper random numbers.
+
+A network is trained and validated through another one, from :func:`rebuild`, that computes the same. What was tried and
+what each step brought is in ``benchmarks/README.md``.
+
+- On a 1x1 map, eight of the nine taps of a 3x3 kernel meet nothing but padding: they multiply zeros, and their gradient
+  is zero, so Adam never moves them. On 32x32 images that is ResNet-18's last stage, and 6.9 of its 11.2 million
+  weights. In the stage before, on 2x2 maps, more than half of the kernel lies beyond the edge wherever it stands. Such
+  convolutions keep only the taps that meet pixels, and multiply only those (:class:`SmallMapConv2d`).
+- Whether negative numbers become zero before or after a max-pooling, its result and its gradient are the same. So a
+  ReLU that feeds a max-pooling moves behind it, where there are four times fewer numbers.
+- On a CPU, dropout compares uniform random numbers with p (:class:`UniformDropout`).
+"""
+
+import copy
+import ctypes
+import functools
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+MAX_PIXELS = 4  # of the map a convolution leads to; onto larger ones PyTorch's own is faster
+
+
+def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
+    """A network that computes for images [N, *image_shape] what ``model`` computes, and is faster to train.
+
+    Its convolutions onto small maps have weights of their own, which :func:`copy_back` writes into ``model``. All other
+    parameters, and all buffers, are those of ``model`` itself.
+
+    Raises:
+        ValueError: ``model`` is such that the result would not compute the same.
+    """
+    calls = []
+    layers = [layer for layer in model.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(lambda *call: calls.append(call)) for layer in layers]
+    was_training, first = model.training, next(model.parameters())
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(first)
+    with torch.no_grad():
+        expected = model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+
+    already_there = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    rebuilt = copy.deepcopy(model, already_there)  # takes what is there, and copies the rest
+    names = {layer: name for name, layer in model.named_modules()}
+    for layer, (x, *_), out in calls:
+        if isinstance(layer, nn.Conv2d) and out.shape[2:].numel() <= MAX_PIXELS and is_simple(layer):
+            rebuilt.set_submodule(names[layer], SmallMapConv2d(layer, x.shape[2:]))
+        if isinstance(layer, nn.Dropout) and layer.p < 1 and first.device.type == "cpu":
+            rebuilt.set_submodule(names[layer], UniformDropout(layer.p))
+    for (before, _, out), (after, (x, *_), _) in itertools.pairwise(calls):
+        if isinstance(before, nn.ReLU) and isinstance(after, nn.MaxPool2d) and x is out:
+            relu, pool = rebuilt.get_submodule(names[before]), rebuilt.get_submodule(names[after])
+            rebuilt.set_submodule(names[before], pool)
+            rebuilt.set_submodule(names[after], relu)
+
+    with torch.no_grad():
+        difference = (rebuilt.eval()(images) - expected) / expected.abs().max()
+    if not torch.allclose(difference, torch.zeros_like(difference), atol=0.01):  # TF32 on a GPU has three digits
+        raise ValueError(f"faster.rebuild does not know how to rebuild {type(model).__name__}; train it as it is.")
+    model.train(was_training)
+    return rebuilt.train(was_training)
+
+
+def is_simple(conv: nn.Conv2d) -> bool:
+    """Whether a convolution only multiplies and adds, all channels with all, on a map with zeros around it."""
+    return conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+
+
+@torch.no_grad()
+def copy_back(rebuilt: nn.Module, model: nn.Module) -> None:
+    """Write what the convolutions of :func:`rebuild` have learned into ``model``; the other taps keep their values."""
+    for name, layer in rebuilt.named_modules():
+        if isinstance(layer, SmallMapConv2d):
+            model.get_submodule(name).weight[layer.taps].copy_(layer.weight.permute(0, 3, 1, 2))
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory that a step frees for the next one.
+
+    Else it hands most of it back to the system, which takes it page by page and clears it again in every step.
+    """
+    try:
+        glibc = ctypes.CDLL("libc.so.6")
+    except OSError:  # another system
+        return
+    m_trim_threshold, m_mmap_threshold = -1, -3  # <malloc.h>
+    if glibc.mallopt(m_mmap_threshold, 1 << 30) or glibc.mallopt(m_mmap_threshold, 1 << 25):  # the most of older ones
+        glibc.mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+class UniformDropout(nn.Module):
+    """nn.Dropout, which on an AMD CPU draws numbers of 53 bits, one after the other; 24 bits and a comparison do."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand_like(x, dtype=torch.float32) >= self.p
+        return x * kept.to(x.dtype).div_(1 - self.p)
+
+
+class SmallMapConv2d(nn.Module):
+    """A convolution without bias, with only those taps that meet its input: [N, C, H, W] to [N, D, H', W'].
+
+    ``weight`` is [D, rows, columns, C]: with channels last, taps and pixels that lie beside each other in a row are one
+    matrix as they stand in memory.
+    """
+
+    def __init__(self, conv: nn.Conv2d, size: tuple[int, int]):
+        super().__init__()
+        geometry = zip(size, conv.kernel_size, conv.stride, conv.padding, strict=True)
+        rows, columns = (taps_that_meet(*along_one_axis) for along_one_axis in geometry)
+        self.taps = slice(None), slice(None), rows, columns
+        weight = conv.weight.detach()[self.taps].permute(0, 2, 3, 1)
+        self.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
+        self.stride = conv.stride
+        self.padding = conv.padding[0] - rows.start, conv.padding[1] - columns.start
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return RowByRow.apply(x, self.weight, self.stride, self.padding)
+        weight = self.weight.permute(0, 3, 1, 2)
+        if x.device.type == "mps":  # else the result is channels last there, too (see common.memory_format)
+            weight = weight.clone(memory_format=torch.contiguous_format)
+        return F.conv2d(x, weight, None, self.stride, self.padding)
+
+
+class RowByRow(torch.autograd.Function):
+    """A convolution on a CPU as matrix products, one for each row of the kernel that meets each pixel of the result.
+
+    Such a row is some neighbouring columns of ``weight`` [D, rows * columns * C], and what it meets are neighbouring
+    columns of the input [N, H * W * C]; if that is channels last, nothing is copied.
+    """
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]):
+        depth, *kernel, channels = weight.shape
+        ctx.height_width = x.shape[2:]
+        ctx.meetings, height, width = meetings(ctx.height_width, tuple(kernel), stride, padding, channels, depth)
+        pixels = x.permute(0, 2, 3, 1).flatten(1)
+        ctx.save_for_backward(pixels, weight)
+        taps = weight.flatten(1).T
+        out = x.new_zeros(len(x), height * width * depth)
+        for result, met, row in ctx.meetings:
+            out[:, result].addmm_(pixels[:, met], taps[row])
+        return out.view(len(x), height, width, depth).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        pixels, weight = ctx.saved_tensors
+        taps = weight.flatten(1)
+        grad = grad.permute(0, 2, 3, 1).flatten(1)
+        grad_pixels, grad_taps = torch.zeros_like(pixels), torch.zeros_like(taps)
+        for result, met, row in ctx.meetings:
+            grad_pixels[:, met].addmm_(grad[:, result], taps[:, row])
+            grad_taps[:, row].addmm_(grad[:, result].T, pixels[:, met])
+        return (
+            grad_pixels.unflatten(1, (*ctx.height_width, -1)).permute(0, 3, 1, 2),
+            grad_taps.view_as(weight),
+            None,
+            None,
+        )
+
+
+@functools.cache
+def meetings(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    channels: int,
+    depth: int,
+) -> tuple[list[tuple[slice, slice, slice]], int, int]:
+    """Every meeting of a row of taps with pixels, and height and width of the result.
+
+    A meeting is three ranges of columns: in the result where the product is added, in the input, and in the weight. A
+    3x3 kernel on a 2x2 map has eight: at its first position, its middle row meets the first two pixels with its second
+    and third tap, its last row the other two pixels with its eighth and ninth tap; and so on for four positions.
+    """
+    by_row, by_column = (windows(*along_one_axis) for along_one_axis in zip(size, kernel, stride, padding, strict=True))
+    found = []
+    for r, (rows, row_taps) in enumerate(by_row):
+        for c, (columns, column_taps) in enumerate(by_column):
+            for i, t in zip(rows, row_taps, strict=True):
+                pixel, first, tap = r * len(by_column) + c, i * size[1] + columns[0], t * kernel[1] + column_taps[0]
+                result = slice(pixel * depth, (pixel + 1) * depth)
+                met = slice(first * channels, (first + len(columns)) * channels)
+                row = slice(tap * channels, (tap + len(columns)) * channels)
+                found.append((result, met, row))
+    return found, len(by_row), len(by_column)
+
+
+def windows(size: int, kernel: int, stride: int, padding: int) -> list[tuple[range, range]]:
+    """For each position of a kernel along one axis, the pixels that it meets and the taps that meet them."""
+    starts = range(-padding, size + padding - kernel + 1, stride)
+    return [
+        (range(max(start, 0), min(start + kernel, size)), range(max(-start, 0), min(size - start, kernel)))
+        for start in starts
+    ]
+
+
+def taps_that_meet(size: int, kernel: int, stride: int, padding: int) -> slice:
+    """The taps along one axis that meet a pixel at any position of the kernel; the others meet padding only."""
+    taps = [taps for _, taps in windows(size, kernel, stride, padding)]
+    return slice(min(each.start for each in taps), max(each.stop for each in taps))

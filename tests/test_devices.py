@@ -1,0 +1,95 @@
+"""What can be seen of a GPU without one: where tensors are, what waits for the device, and autocast."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import common
+import experiment
+import faster
+import flags
+import task1_simplecnn
+import task2_resnet18
+from task1_simplecnn import SimpleCNN
+from task2_resnet18 import ResNet18
+
+TASKS = pytest.mark.parametrize(("network", "task"), [(SimpleCNN, "task1_simplecnn"), (ResNet18, "task2_resnet18")])
+
+
+def dry_run(task, *words):
+    return flags.parse_arguments("", task, 80, 64, 0.001, ["--dry-run", *words])
+
+
+@TASKS
+@pytest.mark.parametrize("words", [[], ["--no-aug", "--no-norm"]])
+def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
+    """Forward passes under PyTorch's fake tensors, which have a device, a shape, and no numbers to compare."""
+    monkeypatch.setattr(torch, "allclose", lambda *tensors, atol: True)
+    args = dry_run(task, *words)
+    args.device = torch.device("cuda")
+    config = {name: getattr(args, name) for name in experiment.SETTINGS}
+    with FakeTensorMode():
+        train_part, val_part, _ = common.load_data(args)
+        with args.device:
+            model = faster.rebuild(network(), (3, 32, 32)).train()
+        order, draws = common.draw_epoch(train_part, config, 1, common.TRAINING)
+        for images, labels in common.batches(train_part, 64, order, draws):
+            with common.autocast(images.device):
+                loss = F.cross_entropy(model(images), labels)
+            assert {images.device.type, labels.device.type, loss.device.type} == {"cuda"}
+            assert images.is_contiguous(memory_format=torch.channels_last)
+        _, draws = common.draw_epoch(val_part, config, 1, common.VALIDATION)
+        logits = common.predict_logits(model, val_part, draws)
+        assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", torch.float32, (30, 10))
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that read a number back, for which the host waits until a GPU has done all its work."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        names = "_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2"
+        self.count += operation.overloadpacket.__name__ in names
+        return operation(*args, **(kwargs or {}))
+
+
+@TASKS
+def test_a_longer_epoch_reads_no_more_numbers_back(network, task, monkeypatch, capsys):
+    monkeypatch.setattr(common.time, "monotonic", lambda: 0.0)  # so that the look at the losses, once a second, is out
+    args = dry_run(task)
+    part, _, _ = common.load_data(args)
+    config = experiment.config_of(args, part)
+    model = faster.rebuild(network(), (3, 32, 32))
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    waits = []
+    for batch_size in (135, 30):
+        with Waits() as counter:
+            common.train_epoch(model, optimizer, part, config | {"batch_size": batch_size}, 1)
+        waits.append(counter.count)
+    assert waits[0] == waits[1] > 0
+
+
+@pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
+def test_training_in_bfloat16_learns_what_float32_does(task, made_up, monkeypatch, tmp_path):
+    """The whole script under autocast, as on a GPU that has bfloat16."""
+    histories, seen = [], set()
+    cross_entropy = F.cross_entropy
+    monkeypatch.setattr(
+        F, "cross_entropy", lambda logits, labels: seen.add(logits.dtype) or cross_entropy(logits, labels)
+    )
+    for bfloat16 in (False, True):
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+        monkeypatch.setattr(common, "autocast", lambda device, autocast=autocast: autocast)
+        task.main(["--device", "cpu", "--epochs", "3", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
+        assert (torch.bfloat16 in seen) == bfloat16
+        (record,) = (tmp_path / "plots").glob("*.json")
+        histories.append(json.loads(record.read_text())["history"])
+        (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
+        assert torch.bfloat16 not in {tensor.dtype for tensor in torch.load(checkpoint)["model"].values()}
+    single, half = ([epoch["train_loss"] for epoch in history] for history in histories)
+    assert half == pytest.approx(single, rel=0.1)
