@@ -224,6 +224,8 @@ def main() -> None:
             args = flags.parse_arguments("", task, 80, batch_size, 0.001, ["--device", str(chosen.device)])
             args.threads, args.data_dir = chosen.threads, directory
             found[task] = compare(args, chosen.rounds)
+        for process in multiprocessing.active_children():
+            process.join()
     finally:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()
