@@ -44,6 +44,7 @@ import common
 import experiment
 import faster
 import flags
+from checkpoints import whole_file
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -131,6 +132,7 @@ def serve(connection: Connection, setup: Callable[..., Variant], args: argparse.
     on_cpu = args.device.type == "cpu"
     with contextlib.redirect_stdout(io.StringIO()):
         variant = setup(args, *more)
+    connection.send("ready")
     while (wanted := connection.recv()) != "peak":
         for steps in (WARM_UP, STEPS):
             started = time.perf_counter()
@@ -153,11 +155,17 @@ def peak_memory() -> float:
 def start(setup: Callable[..., Variant], args: argparse.Namespace, *more: int) -> Callable[[str], float]:
     """Start a variant; the result asks it for the seconds of a step, or for the most bytes that it has had at once."""
     ours, theirs = multiprocessing.Pipe()
-    multiprocessing.Process(target=serve, args=(theirs, setup, args, *more)).start()
+    process = multiprocessing.Process(target=serve, args=(theirs, setup, args, *more))
+    process.start()
+    theirs.close()  # so that an error over there is an EOFError here
+    ours.recv()  # when it is set up, and no longer takes time from the others
 
     def ask(wanted: str) -> float:
         ours.send(wanted)
-        return ours.recv()
+        answer = ours.recv()
+        if wanted == "peak":
+            process.join()
+        return answer
 
     return ask
 
@@ -206,6 +214,8 @@ def main() -> None:
         "--json", type=Path, default=HERE / "speed.json", metavar="FILE", help="where the figures go (beside this file)"
     )
     chosen = parser.parse_args()
+    if not os.access(chosen.json.parent, os.W_OK):
+        parser.error(f"argument --json: cannot write to {chosen.json.parent}")
     directory = cifar10.find(flags.HERE)
     if cifar10.damaged(directory):
         sys.exit(f"The real CIFAR-10 is not in {directory}; the task scripts download it.")
@@ -224,12 +234,12 @@ def main() -> None:
             args = flags.parse_arguments("", task, 80, batch_size, 0.001, ["--device", str(chosen.device)])
             args.threads, args.data_dir = chosen.threads, directory
             found[task] = compare(args, chosen.rounds)
-        for process in multiprocessing.active_children():
-            process.join()
     finally:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()
-    chosen.json.write_text(json.dumps({"machine": machine, "rounds": chosen.rounds, "tasks": found}, indent=1) + "\n")
+    record = {"machine": machine, "rounds": chosen.rounds, "tasks": found}
+    with whole_file(chosen.json, "speed") as file:
+        file.write(f"{json.dumps(record, indent=1)}\n".encode())
 
 
 if __name__ == "__main__":
