@@ -1,4 +1,4 @@
-"""The rebuilt networks against PyTorch's plain layers and torchvision's ResNet-18, in double precision."""
+"""Networks, plain and rebuilt, against PyTorch's plain layers and torchvision's ResNet-18, in double precision."""
 
 import copy
 import json
@@ -81,28 +81,29 @@ def test_small_map_convolution_has_the_gradient_of_what_it_computes():
         assert torch.autograd.gradcheck(layer, torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize("size", [32, 64, 17])
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (17, 17), (33, 47)])
 @pytest.mark.parametrize("training", [True, False])
-def test_rebuilt_resnet18_computes_what_torchvisions_does(size, training):
+@pytest.mark.parametrize("rebuild", [lambda model, image_shape: model, faster.rebuild], ids=["plain", "rebuilt"])
+def test_resnet18_computes_what_torchvisions_does(rebuild, size, training):
     torch.manual_seed(0)
     theirs = torchvisions_resnet18()
     model = ResNet18().double()
     model.load_state_dict(theirs.state_dict())
-    rebuilt = faster.rebuild(model, (3, size, size))
-    assert any(isinstance(layer, faster.SmallMapConv2d) for layer in rebuilt.modules())
-    images, labels = torch.randn(8, 3, size, size, dtype=torch.float64), torch.randint(10, (8,))
+    ours = rebuild(model, (3, *size))
+    assert any(isinstance(layer, faster.SmallMapConv2d) for layer in ours.modules()) == (rebuild is faster.rebuild)
+    images, labels = torch.randn(8, 3, *size, dtype=torch.float64), torch.randint(10, (8,))
     logits = []
-    for network in (rebuilt, theirs):
+    for network in (ours, theirs):
         logits.append(network.train(training)(images))
         F.cross_entropy(logits[-1], labels).backward()
     torch.testing.assert_close(*logits, rtol=1e-9, atol=1e-9)
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    for name, parameter in rebuilt.named_parameters():
-        ours = full_gradient(name, parameter, rebuilt, model)
-        torch.testing.assert_close(ours, expected.pop(name), rtol=1e-9, atol=1e-9)
+    for name, parameter in ours.named_parameters():
+        gradient = full_gradient(name, parameter, ours, model)
+        torch.testing.assert_close(gradient, expected.pop(name), rtol=1e-9, atol=1e-9)
     assert not expected
-    for ours, their in zip(model.buffers(), theirs.buffers(), strict=True):  # which the two networks share
-        torch.testing.assert_close(ours, their, rtol=1e-9, atol=1e-9)
+    for mine, their in zip(model.buffers(), theirs.buffers(), strict=True):  # which a rebuilt network shares
+        torch.testing.assert_close(mine, their, rtol=1e-9, atol=1e-9)
 
 
 def test_training_the_rebuilt_network_trains_the_model():
