@@ -27,18 +27,10 @@ STATE_KEYS = ("model", "adam", "scheduler", "config", "history", "environment")
 START_ANEW = "With --restart this run begins anew."
 
 
-def main(
-    description: str,
-    task: str,
-    network: Callable[[], nn.Module],
-    argv: list[str] | None,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-) -> None:
+def main(description: str, task: str, network: Callable[[], nn.Module], argv: list[str] | None, defaults: dict) -> None:
     """All that a task script does: read the flags (``argv``, else the command line) and do what they say.
 
-    ``epochs``, ``batch_size`` and ``lr`` are the task's defaults.
+    ``defaults`` are the task's epochs, batch_size and lr.
 
     Raises:
         SystemExit: something went wrong: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
@@ -47,7 +39,7 @@ def main(
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # a path may have any characters
-    args = flags.parse_arguments(description, task, epochs, batch_size, lr, argv)
+    args = flags.parse_arguments(description, task, defaults, argv)
     try:
         with interruption.as_exception(), dry_run_directory(args):
             run(args, network)

@@ -3,7 +3,6 @@
 import argparse
 import math
 import shlex
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,23 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 
+# Every setting that changes a run's numbers, in the order of a run's name, and what the name calls it.
+SETTINGS = {
+    "no_norm": "no-norm",
+    "no_aug": "no-aug",
+    "lr": "lr",
+    "constant_lr": "constant-lr",
+    "batch_size": "batch",
+    "epochs": "epochs",
+    "patience": "patience",
+    "seed": "seed",
+    "limit": "limit",
+}
+USUAL = {"no_norm": False, "no_aug": False, "constant_lr": False, "patience": None, "seed": 0, "limit": None}
 
-def parse_arguments(
-    description: str, task: str, epochs: int, batch_size: int, lr: float, argv: list[str] | None = None
-) -> argparse.Namespace:
-    """Read the flags, of ``argv`` or the command line; ``epochs``, ``batch_size`` and ``lr`` are the task's defaults.
+
+def parse_arguments(description: str, task: str, defaults: dict, argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the flags, of ``argv`` or the command line; ``defaults`` are the task's epochs, batch_size and lr.
 
     Beside the flags, the result has ``task``, ``run`` (the run's name) and ``command`` (what to type to repeat it).
 
@@ -28,6 +39,7 @@ def parse_arguments(
     )
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: error: {message} (--help lists the flags)\n")
     flag = parser.add_argument
+    epochs, batch_size, lr = defaults["epochs"], defaults["batch_size"], defaults["lr"]
     flag("--epochs", type=whole(1, 100_000), default=epochs, metavar="N", help=f"passes over the data ({epochs})")
     flag("--batch-size", type=whole(2, 45_000), default=batch_size, metavar="N", help=f"images a step ({batch_size})")
     flag("--lr", type=learning_rate, default=lr, metavar="LR", help=f"learning rate of the first 10 epochs ({lr:g})")
@@ -37,9 +49,8 @@ def parse_arguments(
     flag("--seed", type=whole(0, 2**31 - 1), default=0, metavar="N", help="seed of everything random (0)")
     flag("--patience", type=whole(1, 100_000), metavar="N", help="stop after N epochs without a new best (off)")
     flag("--limit", type=whole(10, 45_000), metavar="N", help="a quick look: N images, N/10 to validate, N/10 to test")
-    flag(
-        "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto: cuda, else mps, else cpu)"
-    )
+    auto = device("auto")
+    flag("--device", type=device, default=auto, help="auto, cpu, cuda, cuda:1 or mps (auto: cuda, else mps, else cpu)")
     flag("--data-dir", type=Path, metavar="DIR", help="holds CIFAR-10, or gets it ($CIFAR10_DIR, else data)")
     flag("--output-dir", type=Path, default=HERE, metavar="DIR", help="gets plots/ and checkpoints/ (here)")
     mode = parser.add_mutually_exclusive_group()
@@ -59,22 +70,35 @@ def parse_arguments(
         except OSError as error:
             parser.error(f"argument --output-dir: cannot write to {args.output_dir}: {error.strerror}")
 
-    settings = {
-        "no-norm": args.no_norm,
-        "no-aug": args.no_aug,
-        f"lr{args.lr:g}": args.lr != lr,
-        "constant-lr": args.constant_lr,
-        f"batch{args.batch_size}": args.batch_size != batch_size,
-        f"epochs{args.epochs}": args.epochs != epochs,
-        f"patience{args.patience}": args.patience is not None,
-        f"seed{args.seed}": args.seed != 0,
-        f"limit{args.limit}": args.limit is not None,
-    }
     args.task = task
-    args.run = "_".join([task, *(name for name, differs in settings.items() if differs)])
-    words = [w for w in (sys.argv[1:] if argv is None else argv) if w not in ("--resume", "--restart", "--test")]
-    args.command = shlex.join(["python", f"{task}.py", *words])
+    changed = changed_settings(vars(args), defaults)
+    args.run = run_name(task, changed)
+    places = {name: getattr(args, name) for name in ("device", "data_dir", "output_dir")}
+    places = {name: value for name, value in places.items() if value != parser.get_default(name)}
+    args.command = shlex.join(["python", f"{task}.py", *words(changed | places)])
     return args
+
+
+def changed_settings(settings: dict, defaults: dict) -> dict:
+    """Those of a run's ``settings`` that differ from the task's ``defaults``, in the order of its name."""
+    usual = USUAL | defaults
+    return {name: settings[name] for name in SETTINGS if settings[name] != usual[name]}
+
+
+def run_name(task: str, changed: dict) -> str:
+    """A run's name: its task and all settings that are not the task's defaults."""
+    return "_".join([task, *(SETTINGS[name] + shown_value(value) for name, value in changed.items())])
+
+
+def words(changed: dict) -> list[str]:
+    """The flags that change these settings of a run."""
+    pairs = [(f"--{name.replace('_', '-')}", shown_value(value)) for name, value in changed.items()]
+    return [word for pair in pairs for word in pair if word]
+
+
+def shown_value(value: object) -> str:
+    """A setting's value, in a run's name and behind its flag; for a switch that is nothing."""
+    return "" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -17,6 +17,8 @@ from torch import nn
 
 import experiment
 
+DEFAULTS = {"epochs": 80, "batch_size": 128, "lr": 0.001}
+
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """[N, in_channels, H, W] to [N, out_channels, H/2, W/2]."""
@@ -48,7 +50,7 @@ class SimpleCNN(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    experiment.main(__doc__, "task1_simplecnn", SimpleCNN, argv, epochs=80, batch_size=128, lr=0.001)
+    experiment.main(__doc__, "task1_simplecnn", SimpleCNN, argv, DEFAULTS)
 
 
 if __name__ == "__main__":

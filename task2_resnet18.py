@@ -20,6 +20,8 @@ from torch import nn
 
 import experiment
 
+DEFAULTS = {"epochs": 80, "batch_size": 64, "lr": 0.001}
+
 
 class ResBlock(nn.Module):
     """A basic residual block: two 3x3 convolutions beside a shortcut.
@@ -89,7 +91,7 @@ class ResNet18(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    experiment.main(__doc__, "task2_resnet18", ResNet18, argv, epochs=80, batch_size=64, lr=0.001)
+    experiment.main(__doc__, "task2_resnet18", ResNet18, argv, DEFAULTS)
 
 
 if __name__ == "__main__":

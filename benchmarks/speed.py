@@ -44,13 +44,15 @@ import common
 import experiment
 import faster
 import flags
+import task1_simplecnn
+import task2_resnet18
 from checkpoints import whole_file
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
-TASKS = {  # the network, A's, and the report's batch size
-    "task1_simplecnn": (SimpleCNN, SimpleCNN, 128),
-    "task2_resnet18": (ResNet18, lambda: torchvision.models.resnet18(num_classes=10), 64),
+TASKS = {  # the network, A's, and the settings
+    "task1_simplecnn": (SimpleCNN, SimpleCNN, task1_simplecnn.DEFAULTS),
+    "task2_resnet18": (ResNet18, lambda: torchvision.models.resnet18(num_classes=10), task2_resnet18.DEFAULTS),
 }
 WARM_UP, STEPS = 5, 40  # of each turn
 Variant = dict[str, Callable[[int], None]]  # what can be timed, each for a number of steps
@@ -230,8 +232,8 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     found = {}
     try:
-        for task, (_, _, batch_size) in TASKS.items():
-            args = flags.parse_arguments("", task, 80, batch_size, 0.001, ["--device", str(chosen.device)])
+        for task, (_, _, defaults) in TASKS.items():
+            args = flags.parse_arguments("", task, defaults, ["--device", str(chosen.device)])
             args.threads, args.data_dir = chosen.threads, directory
             found[task] = compare(args, chosen.rounds)
     finally:

@@ -19,10 +19,11 @@ from torchvision.datasets import CIFAR10
 import cifar10
 import common
 import flags
+import task1_simplecnn
 
 
 def parse(*words):
-    return flags.parse_arguments("", "task", 80, 128, 0.001, ["--dry-run", "--device", "cpu", *words])
+    return flags.parse_arguments("", "task", task1_simplecnn.DEFAULTS, ["--dry-run", "--device", "cpu", *words])
 
 
 # ---------------------------------------------------------------- what is trained on

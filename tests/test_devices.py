@@ -21,7 +21,7 @@ TASKS = pytest.mark.parametrize(("network", "task"), [(SimpleCNN, "task1_simplec
 
 
 def dry_run(task, *words):
-    return flags.parse_arguments("", task, 80, 64, 0.001, ["--dry-run", *words])
+    return flags.parse_arguments("", task, task2_resnet18.DEFAULTS, ["--dry-run", *words])
 
 
 def fake_gpu():

@@ -147,7 +147,7 @@ def test_a_checkpoint_holds_the_weights_that_were_validated(made_up, tmp_path):
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "plots").glob("*.json"))
     (checkpoint,) = (torch.load(path) for path in (tmp_path / "checkpoints").glob("*.pt"))
     best = record["history"][record["best_epoch"] - 1]
-    args = flags.parse_arguments("", "task2_resnet18", 80, 64, 0.001, words)
+    args = flags.parse_arguments("", "task2_resnet18", task2_resnet18.DEFAULTS, words)
     _, val_part, _ = common.load_data(args)
     model = ResNet18()
     model.load_state_dict(checkpoint["model"])

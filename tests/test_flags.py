@@ -11,8 +11,8 @@ import task2_resnet18
 
 
 def parse(task, words):
-    batch_size = 64 if task == "task2_resnet18" else 128
-    return flags.parse_arguments("", task, 80, batch_size, 0.001, ["--dry-run", "--epochs", "2", *words.split()])
+    defaults = {"task1_simplecnn": task1_simplecnn, "task2_resnet18": task2_resnet18}[task].DEFAULTS
+    return flags.parse_arguments("", task, defaults, ["--dry-run", "--epochs", "2", *words.split()])
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_an_epoch_is_a_plain_training_loop(made_up, tmp_path):
             return super().forward(x.double())
 
     words = ["--no-aug", "--device", "cpu", "--output-dir", str(tmp_path)]
-    part, _, _ = common.load_data(flags.parse_arguments("", "task1_simplecnn", 80, 64, 0.001, words))
+    part, _, _ = common.load_data(flags.parse_arguments("", "task1_simplecnn", task1_simplecnn.DEFAULTS, words))
     config = {"seed": 4, "batch_size": 64, "no_aug": True, "epochs": 1}
     torch.manual_seed(0)
     ours = DoubleCNN().double().to(memory_format=torch.channels_last)
