@@ -26,6 +26,7 @@ class Files(NamedTuple):
     model: Path
     record: Path
     curves: Path
+    confusion: Path
     picture: Path
 
 
@@ -41,6 +42,7 @@ def files_of(args: argparse.Namespace) -> Files:
         model=checkpoints / f"{run}.pt",
         record=plots / f"{run}.json",
         curves=plots / f"{run}.png",
+        confusion=plots / f"{run}_confusion.png",
         picture=plots / f"{args.task}_model.png",
     )
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 FOLDER = CIFAR10.base_folder
 FILES = dict([*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]])
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = CIFAR10.filename
 ARCHIVE_MD5 = CIFAR10.tgz_md5
 

@@ -1,4 +1,4 @@
-"""What both tasks share: randomness, data, augmentation, training, evaluation, curves.
+"""What both tasks share: randomness, data, augmentation, training, evaluation, pictures.
 
 The sections come in the order in which a run (``experiment.py``) needs them.
 """
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import nn
@@ -23,6 +24,7 @@ import cifar10
 import faster
 import flags
 from checkpoints import Files, save_checkpoint, shown, whole_file
+from cifar10 import CLASSES
 
 # ---------------------------------------------------------------- randomness
 
@@ -355,7 +357,7 @@ def environment(device: torch.device) -> dict:
     }
 
 
-# ---------------------------------------------------------------- curves
+# ---------------------------------------------------------------- pictures
 
 
 def draw_curves(record: dict, path: Path) -> None:
@@ -375,6 +377,31 @@ def draw_curves(record: dict, path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
+    figure.suptitle(record["run"])
+    with whole_file(path, record["run"]) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def draw_confusion(record: dict, path: Path) -> None:
+    """Draw how often each class is taken for which, and beside it the accuracy for each class, from a run's record."""
+    counts = np.array(record["confusion_matrix"])
+    shares = counts / counts.sum(1, keepdims=True).clip(1)  # of a true class
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    matrix, bars = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
+    matrix.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")  # a root, so that errors show
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 0.3 else "black"
+            matrix.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
+    matrix.set_xticks(range(10), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
+    matrix.set_yticks(range(10), CLASSES)
+    matrix.set(xlabel="predicted class", ylabel="true class", title=f"{counts.sum():,} test images")
+    bars.barh(range(10), shares.diagonal())
+    for row, accuracy in enumerate(shares.diagonal()):
+        bars.text(accuracy + 0.03, row, f"{accuracy:.3f}", va="center", fontsize=9)
+    bars.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    bars.set(xlabel="accuracy for each true class", xlim=(0, 1.25), title=f"all: {record['test_accuracy']:.3f}")
+    bars.grid(axis="x", alpha=0.3)
     figure.suptitle(record["run"])
     with whole_file(path, record["run"]) as file:
         figure.savefig(file, format="png", dpi=120)

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import torch
 from torch import nn
 
 import common
+import diagnosis
 import flags
 import interruption
 import model_summary
 from checkpoints import Files, files_of, load_checkpoint, load_weights, only_process, rename, shown, whole_file
+from records import FORMAT, read_record
 
 SETTINGS = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
 BEST_KEYS = ("model", "config", "epoch", "val_accuracy")
@@ -130,24 +133,31 @@ def train_and_test(args: argparse.Namespace, model: nn.Module, files: Files) -> 
             path.unlink(missing_ok=True)
     history = common.train(model, train_part, val_part, config, files, state)
     best = load_best(model, best_file(files), START_ANEW)
-    record = {"format": 1, "run": args.run, "config": config, "environment": common.environment(args.device)}
+    record = {"format": FORMAT, "run": args.run, "config": config, "environment": common.environment(args.device)}
     record |= {"history": history, "best_epoch": best["epoch"], **common.evaluate(model, test_part)}
     finish(record, files)
+    print_reading(record)
     print_model(files)
     print_test(record)
 
 
 def test(args: argparse.Namespace, model: nn.Module, files: Files) -> None:
     """Test the saved best checkpoint, and write nothing."""
-    best = load_best(model, files.model, f"To train it: {args.command}")
+    load_finished(args, model, files)
     _, _, test_part = common.load_data(args)
-    config = config_of(args, test_part)
-    other = [name for name in SETTINGS if best["config"].get(name, config[name]) != config[name]]
-    if other:
-        raise SystemExit(f"{shown(files.model)} is of a run with another {other[0]}, {best['config'][other[0]]}.")
-    print_configuration(args, config)
+    print_configuration(args, config_of(args, test_part))
     print_model(files)
     print_test(common.evaluate(model, test_part))
+
+
+def load_finished(args: argparse.Namespace, model: nn.Module, files: Files) -> dict:
+    """Put the best weights of this finished run into ``model``; SystemExit if they are missing, or of another run."""
+    best = load_best(model, files.model, f"To train it: {args.command}")
+    for name in SETTINGS:
+        value = getattr(args, name)
+        if best["config"].get(name, value) != value:
+            raise SystemExit(f"{shown(files.model)} is of a run with another {name}, {best['config'][name]}.")
+    return best
 
 
 def config_of(args: argparse.Namespace, part: common.Part) -> dict:
@@ -157,13 +167,23 @@ def config_of(args: argparse.Namespace, part: common.Part) -> dict:
 
 
 def print_finished(args: argparse.Namespace, files: Files) -> None:
-    """Print the result of a finished run from its record; SystemExit if that cannot be read."""
+    """Print the result of a finished run from its record, and draw its figures if they are missing.
+
+    Raises:
+        SystemExit: there is no record that can be used.
+    """
     try:
-        record = json.loads(files.record.read_text())
-        print(f"{args.run} has finished, with its best epoch {record['best_epoch']}: see {shown(files.record)}")
-        print_test(record)
-    except (ValueError, KeyError, TypeError):
-        raise SystemExit(f"{shown(files.record)} is damaged. To train this run anew: {args.command}") from None
+        record = read_record(files.record, args.run, {name: getattr(args, name) for name in SETTINGS})
+    except ValueError as error:
+        problem = f"{shown(files.record)} is damaged, or of another version: {error}."
+        raise SystemExit(f"{problem} To train this run anew: {args.command}") from None
+    print(f"{args.run} has finished, with its best epoch {record['best_epoch']}: see {shown(files.record)}")
+    for path, draw in ((files.curves, common.draw_curves), (files.confusion, common.draw_confusion)):
+        if not path.exists():
+            draw(record, path)
+            print(f"Written: {shown(path)}")
+    print_reading(record)
+    print_test(record)
 
 
 def unfinished_state(args: argparse.Namespace, files: Files) -> dict | None:
@@ -236,6 +256,7 @@ def load_best(model: nn.Module, path: Path, what_to_do: str) -> dict:
 def finish(record: dict, files: Files) -> None:
     """Give a finished run its final files. The state to resume from goes last, so that a crash here loses nothing."""
     common.draw_curves(record, files.curves)
+    common.draw_confusion(record, files.confusion)
     with whole_file(files.record, files.run) as file:
         file.write(json.dumps(record, indent=1).encode())
     if files.best.exists():
@@ -244,7 +265,8 @@ def finish(record: dict, files: Files) -> None:
     files.last.unlink()
     best = record["history"][record["best_epoch"] - 1]
     print(f"Best epoch: {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
-    print(f"Written: {', '.join(shown(path) for path in (files.model, files.record, files.curves, files.picture))}")
+    written = (files.model, files.record, files.curves, files.confusion, files.picture)
+    print(f"Written: {', '.join(map(shown, written))}")
 
 
 def print_configuration(args: argparse.Namespace, config: dict) -> None:
@@ -264,6 +286,13 @@ def print_configuration(args: argparse.Namespace, config: dict) -> None:
 
 def print_model(files: Files) -> None:
     print(f"Model loaded from {shown(files.model)} ({files.model.stat().st_size / 1e6:.1f} MB)")
+
+
+def print_reading(record: dict) -> None:
+    """What the curves show, and what to turn next."""
+    for finding in diagnosis.diagnose(record["history"]):
+        text = f"{finding.name.capitalize()}: {finding.evidence} {finding.advice}"
+        print(textwrap.fill(text, width=100, subsequent_indent="  "))
 
 
 def print_test(result: dict) -> None:

@@ -72,10 +72,12 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     words = ["--epochs", "3", "--seed", "2", "--limit", "200"]
     record, checkpoint = train(tmp_path, *words)
     run = "task1_simplecnn_epochs3_seed2_limit200"
-    files = {f"plots/{run}.json", f"plots/{run}.png", "plots/task1_simplecnn_model.png", f"checkpoints/{run}.pt"}
+    files = {f"plots/{run}.json", f"plots/{run}.png", f"plots/{run}_confusion.png", "plots/task1_simplecnn_model.png"}
+    files.add(f"checkpoints/{run}.pt")
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == files
-    (written,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Written: ")]
-    assert written.count(",") == 3 and all(name in written for name in files)
+    *_, written, reading, _, _ = capsys.readouterr().out.splitlines()
+    assert reading.startswith("Too short to read: 3 of at least 10 epochs.")
+    assert written.startswith("Written: ") and written.count(",") == 4 and all(name in written for name in files)
 
     top = "format, run, config, environment, history, best_epoch, test_loss, test_accuracy, confusion_matrix"
     assert ", ".join(record) == top
@@ -552,6 +554,20 @@ def test_a_damaged_record_is_told_on_resuming(made_up, tmp_path, content):
     (tmp_path / "plots" / "task1_simplecnn.json").write_text(content)
     with pytest.raises(SystemExit, match=r"task1_simplecnn\.json is damaged.* python task1_simplecnn\.py"):
         task1_simplecnn.main(["--resume", "--output-dir", str(tmp_path)])
+
+
+def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp_path, capsys):
+    words = ["--epochs", "2", "--limit", "100"]
+    record, _ = train(tmp_path, *words)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for figure in ("", "_confusion"):
+        (tmp_path / "plots" / f"{record['run']}{figure}.png").unlink()
+    last = capsys.readouterr().out.splitlines()
+    train(tmp_path, "--resume", *words)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    first, curves, confusion, *printed = capsys.readouterr().out.splitlines()
+    assert "has finished" in first and ".png" in curves and "_confusion.png" in confusion
+    assert printed == [line for line in last if line.startswith(("Too short", "Test loss"))]
 
 
 # ---------------------------------------------------------------- as a user runs them
