@@ -21,7 +21,9 @@ import diagnosis
 import flags
 import interruption
 import model_summary
+import photos
 from checkpoints import Files, files_of, load_checkpoint, load_weights, only_process, rename, shown, whole_file
+from cifar10 import CLASSES
 from records import FORMAT, read_record
 
 SETTINGS = ("task", "epochs", "batch_size", "lr", "constant_lr", "no_norm", "no_aug", "seed", "patience", "limit")
@@ -94,10 +96,11 @@ def dry_run_directory(args: argparse.Namespace) -> Iterator[None]:
 
 
 def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
-    """Train, validate and test a network under one set of settings and leave the run's files, or do --test."""
+    """Train, validate and test a network under one set of settings and leave the run's files, or --test, --predict."""
     files = files_of(args)
-    if args.test:
-        test(args, build(args, network), files)
+    if args.test or args.predict:
+        do = test if args.test else predict
+        do(args, build(args, network), files)
         return
     with only_process(files):
         if args.resume and files.record.exists() and not files.last.exists():
@@ -148,6 +151,26 @@ def test(args: argparse.Namespace, model: nn.Module, files: Files) -> None:
     print_configuration(args, config_of(args, test_part))
     print_model(files)
     print_test(common.evaluate(model, test_part))
+
+
+def predict(args: argparse.Namespace, model: nn.Module, files: Files) -> None:
+    """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
+    config = load_finished(args, model, files)["config"]
+    mean, std = (torch.tensor(config[name], device=args.device).view(3, 1, 1) for name in ("mean", "std"))
+    failures = 0
+    for path in args.predict:
+        try:
+            image = photos.read_image(path).to(args.device)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            failures += 1
+            continue
+        part = common.Part(image[None], torch.zeros(1, dtype=torch.int64, device=args.device), mean, std)
+        likeliest = common.predict_logits(model, part)[0].softmax(0).topk(3)
+        classes = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        print(f"{path}: {', '.join(f'{CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
+    if failures:
+        raise SystemExit(1)
 
 
 def load_finished(args: argparse.Namespace, model: nn.Module, files: Files) -> dict:
@@ -226,7 +249,7 @@ def progress(args: argparse.Namespace, state: dict) -> str:
 
 def what_is_kept(args: argparse.Namespace, advice: str | None) -> list[str]:
     """What is on the disk of a run that ends before its time and, after ``advice``, the command that goes on."""
-    if args.test or args.dry_run:
+    if args.test or args.predict or args.dry_run:
         return []
     files = files_of(args)
     if not files.last.exists():

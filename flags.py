@@ -57,12 +57,13 @@ def parse_arguments(description: str, task: str, defaults: dict, argv: list[str]
     mode.add_argument("--resume", action="store_true", help="continue this run from its last finished epoch")
     mode.add_argument("--restart", action="store_true", help="throw this run's unfinished state away and begin again")
     mode.add_argument("--test", action="store_true", help="test the saved best checkpoint; train and write nothing")
+    mode.add_argument("--predict", nargs="+", type=Path, metavar="FILE", help="name what these images show")
     mode.add_argument("--dry-run", action="store_true", help="two epochs on made-up images; need and leave nothing")
     args = parser.parse_args(argv)
 
     if args.dry_run:
         args.epochs = min(args.epochs, 2)
-    elif not args.test:
+    elif not args.test and not args.predict:
         try:
             for folder in (args.output_dir / "plots", args.output_dir / "checkpoints"):
                 folder.mkdir(parents=True, exist_ok=True)
