@@ -59,7 +59,7 @@ def problem_of(record: dict, run: str, settings: dict) -> str | None:
         return f"its history has {len(history)} of {config['epochs']} epochs"
     if len(history) > config["epochs"] or record["best_epoch"] != best_of(history)["epoch"]:
         return "its best epoch is not the best of its history"
-    if [len(row) for row in confusion] != [10] * 10 or min(map(min, confusion)) < 0:
+    if [len(row) for row in confusion] != [10] * 10 or min(map(min, confusion)) < 0 or not max(map(max, confusion)):
         return "its confusion matrix is not one of 10 classes"
     right, total = sum(confusion[i][i] for i in range(10)), sum(map(sum, confusion))
     if not math.isclose(record["test_accuracy"], right / total):

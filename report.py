@@ -1,0 +1,189 @@
+"""The lab report, rebuilt from the records of its runs: reads plots/*.json and writes REPORT.md.
+
+    python report.py                         write REPORT.md from the runs that have finished
+    python report.py --plot                  draw plots/results.png, too: the report's accuracies beside ours
+    python report.py --run                   train what is missing, one run after the other (many hours)
+    python report.py --run --seeds 0 1 2     each with three seeds
+    python report.py --list                  print the commands of --run, one a line, for a scheduler; write nothing
+
+--run goes on with unfinished runs, and writes the report again after each run.
+"""
+
+import interruption
+
+if __name__ == "__main__":
+    interruption.end_quietly()  # during the imports below, which take seconds
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import flags
+from checkpoints import shown, whole_file
+from experiment import drop_output
+from page import Records, draw_results, page
+from records import read_record
+from reported import BATCH128, FIGURES, Run
+
+RUNS = (*FIGURES, BATCH128)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Do what the flags say, of ``argv`` or the command line.
+
+    Raises:
+        SystemExit: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM; 1 if a run failed, if a record cannot
+            be used, or if a file cannot be written.
+    """
+    args = parse_arguments(argv)
+    try:
+        with interruption.as_exception():
+            failures = rebuild(args)
+    except BrokenPipeError:  # nobody reads any more, as after `| head`
+        drop_output()
+        raise SystemExit(1) from None
+    except KeyboardInterrupt as interrupt:
+        print("Interrupted. The same command goes on.", file=sys.stderr)
+        raise SystemExit(128 + interrupt.args[0]) from None
+    except OSError as error:
+        raise SystemExit(f"{error.strerror or error}: {shown(Path(error.filename or 'standard output'))}.") from None
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    raise SystemExit(1 if failures else 0)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: error: {message} (--help lists the flags)\n")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--run", action="store_true", help="train what is missing, go on with what is unfinished")
+    mode.add_argument("--list", action="store_true", help="print the commands that --run would call")
+    flag = parser.add_argument
+    flag("--plot", action="store_true", help="draw plots/results.png")
+    flag("--seeds", type=flags.whole(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: the seeds (0)")
+    flag("--device", type=flags.device, help="for --run and --list: passed on to the scripts")
+    flag("--data-dir", type=Path, metavar="DIR", help="for --run and --list: passed on to the scripts")
+    flag("--output-dir", type=Path, default=flags.HERE, metavar="DIR", help="has plots/, gets REPORT.md (here)")
+    args = parser.parse_args(argv)
+    if not (args.run or args.list):
+        for name in ("seeds", "device", "data_dir"):
+            if getattr(args, name) is not None:
+                parser.error(f"--{name.replace('_', '-')} goes with --run or --list")
+    if args.list and args.plot:
+        parser.error("--list writes nothing, so --plot does not go with it")
+    return args
+
+
+def rebuild(args: argparse.Namespace) -> list[str]:
+    """Write the report, after each run if runs are to be trained; returns what went wrong, in sentences."""
+    commands = missing_commands(args, collect(args.output_dir)[0]) if args.run or args.list else []
+    if args.list:
+        for command in commands:
+            print(shlex.join(command))
+        return []
+    skipped, failures = write(args), []
+    for number, command in enumerate(commands, 1):
+        print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}", flush=True)
+        if reason := train(command):
+            failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
+        skipped = write(args)
+    return failures + [f"Left out: {problem}" for problem in skipped]
+
+
+def write(args: argparse.Namespace) -> list[str]:
+    """Write the report from what is there now; returns why some of it could not be used."""
+    records, skipped = collect(args.output_dir)
+    written = [args.output_dir / "REPORT.md"]
+    if args.plot:
+        written.append(args.output_dir / "plots" / "results.png")
+        draw_results(records, written[-1])
+    with whole_file(written[0], "REPORT") as file:
+        file.write(page(records, skipped, args.output_dir).encode())
+    print(f"Written: {', '.join(map(shown, written))}")
+    return skipped
+
+
+# ---------------------------------------------------------------- the runs
+
+
+def named(stem: str) -> tuple[Run, dict] | None:
+    """The run that a file name belongs to, and the settings that are not its script's defaults, or None."""
+    name, _, seed = stem.partition("_seed")
+    for run in RUNS:
+        changes = run.changes | ({"seed": int(seed)} if seed.isdecimal() and seed != "0" else {})
+        if run.name == name and flags.run_name(run.script.__name__, changes) == stem:
+            return run, changes
+    return None
+
+
+def collect(output_dir: Path) -> tuple[Records, list[str]]:
+    """The records of the report's runs, and why others of them cannot be used. Runs of other settings are left out."""
+    records, skipped = {run.name: [] for run in RUNS}, []
+    for path in sorted((output_dir / "plots").glob("*.json")):
+        if not (found := named(path.stem)):
+            continue
+        run, changes = found
+        settings = {"task": run.script.__name__} | flags.USUAL | run.script.DEFAULTS | changes
+        try:
+            records[run.name].append(read_record(path, path.stem, settings))
+        except ValueError as error:
+            skipped.append(f"plots/{path.name}: {error}")
+        except OSError as error:
+            skipped.append(f"plots/{path.name}: {error.strerror}")
+    for runs in records.values():
+        runs.sort(key=lambda record: record["config"]["seed"])
+    return records, skipped
+
+
+def missing_commands(args: argparse.Namespace, records: Records) -> list[list[str]]:
+    """What to call for each run and seed that has not finished: all runs with the first seed, then with the next."""
+    places = {"device": args.device, "data_dir": args.data_dir}
+    if args.output_dir != flags.HERE:
+        places["output_dir"] = args.output_dir
+    places = {name: place for name, place in places.items() if place is not None}
+    commands = []
+    for seed in dict.fromkeys(args.seeds or [0]):
+        for run in RUNS:
+            if seed not in (record["config"]["seed"] for record in records[run.name]):
+                script = flags.HERE / f"{run.script.__name__}.py"
+                words = flags.words(run.changes | ({"seed": seed} if seed else {}) | places)
+                commands.append([shown(Path(sys.executable)), shown(script), *words, "--resume"])
+    return commands
+
+
+def train(command: list[str]) -> str:
+    """Call one command and wait for its end; returns why it failed: its last line on standard error."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    lines = [""]
+
+    def pass_on() -> None:
+        for line in process.stderr:
+            sys.stderr.write(line)
+            lines.append(line.strip())
+
+    reader = threading.Thread(target=pass_on)
+    reader.start()
+    try:
+        process.wait()
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args[0] == signal.SIGTERM:  # Ctrl-C in a terminal reaches both processes
+            process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+        raise
+    finally:
+        process.wait()
+        reader.join()
+    return (lines[-1] or f"exit code {process.returncode}") if process.returncode else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""What the lab report reports: its nine runs with their accuracies, and what it says about their curves.
+
+A claim is a function, whose docstring is the claim. It gets the records of its runs (of one seed, in the order of
+``CLAIMS``) and returns what they measure, and whether that is what the report says.
+"""
+
+import shlex
+from statistics import mean
+from types import ModuleType
+from typing import NamedTuple
+
+import flags
+import task1_simplecnn
+import task2_resnet18
+from common import best_of
+from diagnosis import column, diagnose, last_gain, roughness
+
+
+class Run(NamedTuple):
+    """A run that the report is about."""
+
+    figure: int | None  # its number there
+    title: str
+    script: ModuleType
+    changes: dict  # the settings that are not the script's defaults
+    accuracy: float | None  # its test accuracy there
+    loss: float | None = None  # its test loss there
+
+    @property
+    def name(self) -> str:
+        return flags.run_name(self.script.__name__, self.changes)
+
+    def command(self, *words: str) -> str:
+        """What to type to train it."""
+        return shlex.join(["python", f"{self.script.__name__}.py", *flags.words(self.changes), *words])
+
+
+FIGURES = (
+    Run(1, "SimpleCNN", task1_simplecnn, {}, 0.817),
+    Run(2, "ResNet-18 baseline", task2_resnet18, {}, 0.853, 0.464),
+    Run(3, "Without data normalization", task2_resnet18, {"no_norm": True}, 0.845),
+    Run(4, "Without data augmentation", task2_resnet18, {"no_aug": True}, 0.783),
+    Run(5, "Step LR with initial value 0.01", task2_resnet18, {"lr": 0.01}, 0.715),
+    Run(6, "Step LR with initial value 0.0001", task2_resnet18, {"lr": 0.0001}, 0.796),
+    Run(7, "Constant LR 0.01", task2_resnet18, {"lr": 0.01, "constant_lr": True}, 0.521),
+    Run(8, "Constant LR 0.001", task2_resnet18, {"constant_lr": True}, 0.797),
+    Run(9, "Constant LR 0.0001", task2_resnet18, {"lr": 0.0001, "constant_lr": True}, 0.820),
+)
+SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT = FIGURES
+BATCH128 = Run(None, "ResNet-18 with batches of 128", task2_resnet18, {"batch_size": 128}, None)  # question 8
+
+NOISE = 0.012  # of accuracy: two standard errors on 5,000 images; what is closer may be chance
+CLEARLY = 1.25  # times as much: less may be chance, with one run of each
+ABOUT = 1.5  # "about epoch 8" is an epoch from 8 / 1.5 to 8 * 1.5
+EARLY = 20  # epochs: the first quarter of a run
+LATE = 10  # epochs at the end
+NEAR = 0.04  # of accuracy: the report calls 0.820 and 0.853 alike
+
+
+def findings(record: dict) -> set[str]:
+    return {finding.name for finding in diagnose(record["history"])}
+
+
+def is_about(epoch: int, claimed: int) -> bool:
+    return claimed / ABOUT <= epoch <= claimed * ABOUT
+
+
+def late(record: dict, metric: str) -> float:
+    return mean(column(record["history"], metric)[-LATE:])
+
+
+def simplecnn_is_steady(record: dict) -> tuple[str, bool]:
+    """SimpleCNN trains steadily, does not overfit, and converges."""
+    against = findings(record) & {"oscillation", "overfitting", "no convergence", "still falling", "decayed too early"}
+    return ", ".join(sorted(against)) or "no oscillation, no overfitting, and the losses level off", not against
+
+
+def validation_stays_behind(record: dict) -> tuple[str, bool]:
+    """ResNet-18: late in the training the training loss still falls, and validation does not follow."""
+    history, gained = record["history"], last_gain(column(record["history"], "val_loss"))
+    there, end = history[gained - 1], history[-1]
+    measured = (
+        f"from epoch {gained} to {end['epoch']}: training loss {there['train_loss']:.2f} to {end['train_loss']:.2f}, "
+        f"validation loss {there['val_loss']:.2f} to {end['val_loss']:.2f}"
+    )
+    return measured, "overfitting" in findings(record)
+
+
+def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
+    """Normalization makes early training steadier."""
+    loss, accuracy = (
+        [roughness(column(record["history"][:EARLY], metric)) for record in (baseline, no_norm)]
+        for metric in ("val_loss", "val_accuracy")
+    )
+    measured = (
+        f"up and down in the first {EARLY} epochs: loss {loss[0]:.1%} with, {loss[1]:.1%} without; "
+        f"accuracy {accuracy[0]:.1%} with, {accuracy[1]:.1%} without"
+    )
+    return measured, all(without > CLEARLY * with_ for with_, without in (loss, accuracy))
+
+
+def loss_stops_falling(record: dict) -> tuple[str, bool]:
+    """Without augmentation, validation loss stops falling near epoch 8."""
+    lowest = min(record["history"], key=lambda epoch: epoch["val_loss"])
+    end = record["history"][-1]
+    measured = f"lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.2f}); at the end {end['val_loss']:.2f}"
+    return measured, is_about(lowest["epoch"], 8) and end["val_loss"] > CLEARLY * lowest["val_loss"]
+
+
+def training_alone_gets_good(record: dict) -> tuple[str, bool]:
+    """Without augmentation, training accuracy passes 90 %, and validation stays under 80 %."""
+    best = best_of(record["history"])
+    passed = next((epoch["epoch"] for epoch in record["history"] if epoch["train_accuracy"] > 0.9), None)
+    training = f"above 0.9 from epoch {passed} on" if passed else "never above 0.9"
+    measured = f"training accuracy {training}; best validation accuracy {best['val_accuracy']:.3f}"
+    return measured, passed is not None and best["val_accuracy"] < 0.8
+
+
+def test_is_easier(simplecnn: dict, baseline: dict, no_aug: dict) -> tuple[str, bool]:
+    """Test accuracy is higher than validation accuracy, because only validation is augmented."""
+    one, two, without = (
+        record["test_accuracy"] - best_of(record["history"])["val_accuracy"] for record in (simplecnn, baseline, no_aug)
+    )
+    measured = (
+        f"test minus best validation accuracy: {one:+.3f} (figure 1), {two:+.3f} (figure 2); "
+        f"where validation is not augmented either: {without:+.3f} (figure 4)"
+    )
+    return measured, min(one, two) > NOISE and without < NOISE
+
+
+def higher_rate_is_rougher(high: dict, baseline: dict, low: dict) -> tuple[str, bool]:
+    """A higher initial rate oscillates more, and 0.01 ends lower than 0.001."""
+    rough = [roughness(column(record["history"], "val_loss")) for record in (high, baseline, low)]
+    accuracies = [record["test_accuracy"] for record in (high, baseline)]
+    measured = (
+        f"validation loss up and down: {rough[0]:.1%} at 0.01, {rough[1]:.1%} at 0.001, {rough[2]:.1%} at "
+        f"0.0001; test accuracy {accuracies[0]:.3f} at 0.01, {accuracies[1]:.3f} at 0.001"
+    )
+    return measured, rough[0] > rough[1] > rough[2] and accuracies[0] < accuracies[1] - NOISE
+
+
+def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
+    """0.0001 with StepLR stops before it arrives."""
+    step, constant = late(low, "train_loss"), late(low_constant, "train_loss")
+    measured = (
+        f"training loss in the last {LATE} epochs: {step:.2f}; without decay it goes on to {constant:.2f}. "
+        f"Test accuracy {low['test_accuracy']:.3f}; without decay {low_constant['test_accuracy']:.3f}"
+    )
+    return measured, step > CLEARLY * constant and low["test_accuracy"] < low_constant["test_accuracy"]
+
+
+def high_constant_fails(record: dict) -> tuple[str, bool]:
+    """Constant 0.01 does not converge: no gain in validation loss after about epoch 16."""
+    gained, end = last_gain(column(record["history"], "val_loss")), late(record, "train_loss")
+    measured = f"last gain in validation loss: epoch {gained}; training loss in the last {LATE} epochs: {end:.2f}"
+    return measured, is_about(gained, 16) and "no convergence" in findings(record)
+
+
+def constant_stands_still(record: dict) -> tuple[str, bool]:
+    """Constant 0.001 gains nothing in validation loss after about epoch 40."""
+    gained = last_gain(column(record["history"], "val_loss"))
+    return f"last gain in validation loss: epoch {gained}", is_about(gained, 40)
+
+
+def low_constant_is_slow(low_constant: dict, baseline: dict) -> tuple[str, bool]:
+    """Constant 0.0001 ends near the baseline, but gets there more slowly."""
+    ends = [late(record, "val_accuracy") for record in (low_constant, baseline)]
+    goal = 0.95 * min(ends)
+    reached = [
+        next(epoch["epoch"] for epoch in record["history"] if epoch["val_accuracy"] >= goal)
+        for record in (low_constant, baseline)
+    ]
+    measured = (
+        f"validation accuracy in the last {LATE} epochs: {ends[0]:.3f}, baseline {ends[1]:.3f}; "
+        f"{goal:.3f} first reached in epoch {reached[0]}, baseline in epoch {reached[1]}"
+    )
+    return measured, abs(ends[0] - ends[1]) <= NEAR and reached[0] > reached[1]
+
+
+def small_batches_reach_85(baseline: dict, batch128: dict) -> tuple[str, bool]:
+    """Batches of 64 instead of 128 are what reached 85 %."""
+    small, large = baseline["test_accuracy"], batch128["test_accuracy"]
+    return f"test accuracy {small:.4f} with batches of 64, {large:.4f} with 128", small >= 0.85 > large
+
+
+CLAIMS = {
+    simplecnn_is_steady: (SIMPLECNN,),
+    validation_stays_behind: (BASELINE,),
+    test_is_easier: (SIMPLECNN, BASELINE, NO_AUG),
+    normalization_steadies: (BASELINE, NO_NORM),
+    loss_stops_falling: (NO_AUG,),
+    training_alone_gets_good: (NO_AUG,),
+    higher_rate_is_rougher: (HIGH, BASELINE, LOW),
+    low_rate_stops_early: (LOW, LOW_CONSTANT),
+    high_constant_fails: (HIGH_CONSTANT,),
+    constant_stands_still: (CONSTANT,),
+    low_constant_is_slow: (LOW_CONSTANT, BASELINE),
+    small_batches_reach_85: (BASELINE, BATCH128),
+}

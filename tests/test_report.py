@@ -1,0 +1,429 @@
+"""The lab report rebuilt: what it says for any set of records, and what --run and --list call."""
+
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import flags
+import report
+import task1_simplecnn
+import task2_resnet18
+from common import best_of
+from reported import (
+    BASELINE,
+    BATCH128,
+    CLAIMS,
+    FIGURES,
+    LOW,
+    NO_AUG,
+    NO_NORM,
+    SIMPLECNN,
+)
+
+NAMES = [  # in the order of the report's figures
+    "task1_simplecnn",
+    "task2_resnet18",
+    "task2_resnet18_no-norm",
+    "task2_resnet18_no-aug",
+    "task2_resnet18_lr0.01",
+    "task2_resnet18_lr0.0001",
+    "task2_resnet18_lr0.01_constant-lr",
+    "task2_resnet18_constant-lr",
+    "task2_resnet18_lr0.0001_constant-lr",
+]
+
+
+def record_of(run, seed=0, right=800, epochs=None, train=None, val=None, val_accuracy=None):
+    """A record that fits together, with losses and validation accuracy as functions of the epoch."""
+    train = train or (lambda epoch: 0.5 + 1.5 * math.exp(-epoch / 12))
+    val = val or train
+    val_accuracy = val_accuracy or (lambda epoch: math.exp(-val(epoch)))
+    config = {"task": run.script.__name__} | flags.USUAL | run.script.DEFAULTS | run.changes | {"seed": seed}
+    config |= {"epochs": epochs or config["epochs"]}
+    history = [
+        {
+            "epoch": epoch,
+            "learning_rate": config["lr"] * (1 if config["constant_lr"] else 0.5 ** ((epoch - 1) // 10)),
+            "train_loss": train(epoch),
+            "train_accuracy": math.exp(-train(epoch)),
+            "val_loss": val(epoch),
+            "val_accuracy": val_accuracy(epoch),
+            "seconds": 1.5,
+        }
+        for epoch in range(1, config["epochs"] + 1)
+    ]
+    confusion = [[right if row == column else 0 for column in range(10)] for row in range(10)]
+    for row in range(10):
+        confusion[row][(row + 1) % 10] += 1000 - right
+    return {
+        "format": 1,
+        "run": run.name + (f"_seed{seed}" if seed else ""),
+        "config": config | {"mean": [0.5] * 3, "std": [0.2] * 3},
+        "environment": {"torch": "2.14.1", "device": "cpu", "threads": 2, "platform": "Linux"},
+        "history": history,
+        "best_epoch": best_of(history)["epoch"],
+        "test_loss": 0.6,
+        "test_accuracy": right / 1000,
+        "confusion_matrix": confusion,
+    }
+
+
+def save(out, *records):
+    (out / "plots").mkdir(exist_ok=True)
+    for record in records:
+        (out / "plots" / f"{record['run']}.json").write_text(json.dumps(record))
+
+
+def rebuild(out, *words):
+    """Run report.py here; returns its exit code and the page, or None."""
+    with pytest.raises(SystemExit) as ended:
+        report.main(["--output-dir", str(out), *words])
+    page = out / "REPORT.md"
+    return ended.value.code, page.read_text(encoding="utf-8") if page.exists() else None
+
+
+@pytest.fixture
+def without_layers(monkeypatch):
+    """Leave out the summaries of the networks, which take a second a page and are the same on each."""
+    monkeypatch.setattr("page.summary", lambda *how: "The layers.")
+
+
+def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
+    shutil.copytree(flags.HERE / "plots", tmp_path / "plots")
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, flags.HERE / "report.py", "--output-dir", tmp_path],
+            capture_output=True,
+            text=True,
+            cwd="/",
+        )
+        assert (run.returncode, run.stderr) == (0, "")
+        assert (tmp_path / "REPORT.md").read_bytes() == (flags.HERE / "REPORT.md").read_bytes()
+
+
+def test_the_runs_are_the_reports():
+    assert [run.name for run in FIGURES] == NAMES
+    assert [run.figure for run in FIGURES] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [run.accuracy for run in FIGURES] == [0.817, 0.853, 0.845, 0.783, 0.715, 0.796, 0.521, 0.797, 0.820]
+    assert BATCH128.name == "task2_resnet18_batch128"
+
+
+def test_without_any_run_every_row_is_missing_and_it_says_how_to_fill_it(tmp_path):
+    code, page = rebuild(tmp_path)
+    assert code == 0
+    assert "0 of the report's 9 runs have finished" in page and "`python report.py --run`" in page
+    for run in FIGURES:
+        assert f"**Figure {run.figure}: {run.title}**: not run yet: `{run.command()}`" in page
+        assert f"report: {run.accuracy:.3f} (figure {run.figure})<br>not run yet" in page or run is SIMPLECNN
+    assert page.count("| open |") == len(CLAIMS)
+    assert [path.name for path in tmp_path.iterdir()] == ["REPORT.md"]
+
+
+def test_an_unfinished_run_is_shown_with_the_command_that_goes_on(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "task2_resnet18_no-aug.last.pt").touch()
+    _, page = rebuild(tmp_path)
+    assert page.count("unfinished: `python task2_resnet18.py --no-aug --resume`") == 2  # in the table, as figure 4
+    save(tmp_path, record_of(NO_AUG))  # a finished run that is being trained once more
+    assert "unfinished" not in rebuild(tmp_path)[1]
+
+
+def test_seeds_are_averaged_and_compared_with_the_report(tmp_path):
+    rights = {0: 850, 1: 846, 2: 857, 11: 841}
+    save(tmp_path, *(record_of(BASELINE, seed, right) for seed, right in rights.items()), record_of(NO_NORM, 3, 849))
+    code, page = rebuild(tmp_path, "--plot")
+    accuracies = [right / 1000 for right in rights.values()]
+    mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
+    ours = f"{mean:.3f} ± {deviation:.3f} (n = 4)"
+    assert code == 0 and f"ours: **{ours}**<br>difference: {mean - 0.853:+.3f} |" in page
+    assert f"Without normalization: -0.008 in the report, {0.849 - mean:+.3f} here." in page
+    assert "`python task2_resnet18.py --no-norm --seed 3`" in page and f"This is seed 0, of 4 seeds: {ours}." in page
+    assert "2 of the report's 9 runs have finished" in page
+    assert Image.open(tmp_path / "plots" / "results.png").size == (1200, 576)
+
+
+def spoiled(change):
+    record = record_of(BASELINE, 1, 100)
+    change(record)
+    return json.dumps(record)
+
+
+BAD = {
+    "": "cut short, or no JSON",
+    json.dumps(record_of(BASELINE, 1))[:-1]: "cut short, or no JSON",
+    "[" * 100_000: "cut short, or no JSON",
+    "\udcff": "cut short, or no JSON",
+    "[]": "another kind",
+    "{}": "it has no format",
+    spoiled(lambda it: it.update(format=2)): "its format is 2, not 1",
+    spoiled(lambda it: it.update(run="task2_resnet18")): "it is of the run task2_resnet18",
+    spoiled(lambda it: it["config"].update(lr=0.01)): "its lr is 0.01, not 0.001",
+    spoiled(lambda it: it["config"].update(limit=3000)): "its limit is 3000, not None",
+    spoiled(lambda it: it["config"].pop("seed")): "it has no seed",
+    spoiled(lambda it: it.pop("environment")): "it has no environment",
+    spoiled(lambda it: it["environment"].pop("torch")): "it has no torch",
+    spoiled(lambda it: it["history"].pop()): "its history has 79 of 80 epochs",
+    spoiled(
+        lambda it: it["history"].append({**it["history"][-1], "epoch": 81, "learning_rate": 0.001 / 256})
+    ): "81 of 80",
+    spoiled(lambda it: it["history"].pop(7)): "epoch 8 is missing",
+    spoiled(lambda it: it["history"][10].update(learning_rate=0.001)): "the learning rate of epoch 11",
+    spoiled(lambda it: it["history"][3].update(val_loss=math.nan)): "a value of epoch 4",
+    spoiled(lambda it: it["history"][3].update(val_loss=None)): "another kind",
+    spoiled(lambda it: it["history"][3].update(train_accuracy=1.1)): "an accuracy of epoch 4",
+    spoiled(lambda it: it["history"][3].pop("seconds")): "it has no seconds",
+    spoiled(lambda it: it.update(history=[])): "0 of 80",
+    spoiled(lambda it: it.update(best_epoch=3)): "its best epoch is not the best",
+    spoiled(lambda it: it.update(test_accuracy=0.9)): "its test accuracy is not that of its confusion matrix",
+    spoiled(lambda it: it.update(test_loss=math.inf)): "its test loss is not finite",
+    spoiled(lambda it: it["confusion_matrix"].pop()): "its confusion matrix",
+    spoiled(lambda it: it.update(confusion_matrix=[[0] * 10] * 10)): "its confusion matrix",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, capsys, without_layers, content):
+    save(tmp_path, record_of(BASELINE, 0, 850))
+    (tmp_path / "plots" / "task2_resnet18_seed1.json").write_bytes(content.encode(errors="surrogateescape"))
+    code, page = rebuild(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 1 and line.startswith("Left out: plots/task2_resnet18_seed1.json: ") and BAD[content] in line
+    assert line.removeprefix("Left out: ") in page and "ours: **0.850**<br>" in page
+
+
+def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path):
+    names = (
+        "task2_resnet18_epochs3 task2_resnet18_no-norm_no-aug task2_resnet18_seed0 task2_resnet18_seed01 x_seed1 other"
+    )
+    (tmp_path / "plots").mkdir()
+    for name in names.split():
+        (tmp_path / "plots" / f"task2_resnet18{name}.json").write_text("{")
+    assert rebuild(tmp_path)[0] == 0
+
+
+def test_a_run_that_stopped_by_patience_is_whole_but_not_the_reports(tmp_path):
+    record = record_of(BASELINE)
+    record["config"]["patience"] = 10
+    save(tmp_path, record)
+    assert rebuild(tmp_path)[0] == 1
+
+
+def test_the_worst_pair_is_that_of_the_confusion_matrix(tmp_path):
+    record = record_of(SIMPLECNN)
+    for true, guess, images in ((3, 5, 150), (5, 3, 100)):
+        record["confusion_matrix"][true][guess] += images
+        record["confusion_matrix"][true][true] -= images
+    record["test_accuracy"] = 0.775
+    save(tmp_path, record)
+    sentence = (
+        "most often between cat and dog. Of 1,000 images of class cat, 150 are taken for dog; of 1,000 of class dog, "
+        "100 for cat. That is 11 % of all 2,250 errors."
+    )
+    assert sentence in rebuild(tmp_path)[1]
+
+
+# ---------------------------------------------------------------- the claims
+
+
+def to(end, pace=12):
+    return lambda epoch: end + (2 - end) * math.exp(-epoch / pace)
+
+
+def rough(loss, swing):
+    return lambda epoch: loss(epoch) * (1 + swing * (-1) ** epoch)
+
+
+def over(low, turn, rise):
+    """A validation loss that falls until ``turn`` and then rises by ``rise`` an epoch."""
+    return lambda epoch: low + max(0.1 * (turn - epoch), rise * (epoch - turn))
+
+
+GOOD, OVERFIT = to(0.5), {"train": to(0.02, 6), "val": over(0.7, 8, 0.02), "val_accuracy": lambda epoch: 0.77}
+HOLDS = {
+    "simplecnn_is_steady": [{}],
+    "validation_stays_behind": [{"train": to(0.1), "val": over(0.5, 20, 0.001)}],
+    "test_is_easier": [{"right": 800, "val_accuracy": lambda epoch: 0.76}] * 2 + [{"right": 770, **OVERFIT}],
+    "normalization_steadies": [{"val": rough(GOOD, 0.02)}, {"val": rough(GOOD, 0.06)}],
+    "loss_stops_falling": [OVERFIT],
+    "training_alone_gets_good": [OVERFIT],
+    "higher_rate_is_rougher": [
+        {"val": rough(GOOD, 0.06), "right": 700},
+        {"val": rough(GOOD, 0.03), "right": 850},
+        {"val": rough(GOOD, 0.01), "right": 790},
+    ],
+    "low_rate_stops_early": [{"train": to(0.6), "right": 790}, {"train": to(0.3), "right": 820}],
+    "high_constant_fails": [{"train": to(1.4, 4)}],
+    "constant_stands_still": [{"train": to(0.1), "val": over(0.5, 40, 0.001)}],
+    "low_constant_is_slow": [
+        {"val_accuracy": lambda epoch: 0.8 - 0.01 * max(0, 40 - epoch)},
+        {"val_accuracy": lambda epoch: 0.82 - 0.01 * max(0, 20 - epoch)},
+    ],
+    "small_batches_reach_85": [{"right": 853}, {"right": 846}],
+}
+FAILS = {
+    "simplecnn_is_steady": [OVERFIT],
+    "validation_stays_behind": [{}],
+    "test_is_easier": [{"right": 800, "val_accuracy": lambda epoch: 0.76}] * 2 + [{"right": 810, **OVERFIT}],
+    "normalization_steadies": [{"val": rough(GOOD, 0.05)}, {"val": rough(GOOD, 0.05)}],
+    "loss_stops_falling": [{"val": over(0.7, 30, 0.02)}],
+    "training_alone_gets_good": [OVERFIT | {"val_accuracy": lambda epoch: 0.81}],
+    "higher_rate_is_rougher": [*HOLDS["higher_rate_is_rougher"][1:], HOLDS["higher_rate_is_rougher"][0]],
+    "low_rate_stops_early": [{"train": to(0.3), "right": 820}, {"train": to(0.3), "right": 820}],
+    "high_constant_fails": [{}],
+    "constant_stands_still": [{"train": to(0.1), "val": over(0.5, 10, 0.001)}],
+    "low_constant_is_slow": HOLDS["low_constant_is_slow"][::-1],
+    "small_batches_reach_85": [{"right": 853}, {"right": 853}],
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_a_claim_holds_or_not(tmp_path, without_layers, claim):
+    for made, holds in ((HOLDS, True), (FAILS, False)):
+        records = [record_of(run, **how) for run, how in zip(CLAIMS[claim], made[claim.__name__], strict=True)]
+        measured, verdict = claim(*records)
+        assert verdict is holds, measured
+        save(tmp_path, *records)
+        verdict = "**holds**" if holds else "**does not hold**"
+        assert re.search(
+            rf"\| {re.escape(claim.__doc__)} \| [\d, ]+ \| {re.escape(measured)} \| {re.escape(verdict)} \|",
+            rebuild(tmp_path)[1],
+        )
+
+
+def test_a_claim_is_checked_with_every_seed_that_all_its_runs_have(tmp_path):
+    save(tmp_path, *(record_of(BASELINE, seed, right) for seed, right in ((0, 853), (1, 853), (2, 849), (3, 853))))
+    save(tmp_path, *(record_of(BATCH128, seed, 846) for seed in (0, 1, 2)))
+    assert "0.8530 with batches of 64, 0.8460 with 128 | **holds** with 2 of 3 seeds |" in rebuild(tmp_path)[1]
+
+
+# ---------------------------------------------------------------- --list and --run
+
+
+def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
+    save(tmp_path, record_of(SIMPLECNN), record_of(BASELINE, 5))
+    words = ["--list", "--seeds", "5", "0", "5", "--device", "cpu", "--data-dir", str(tmp_path / "the data")]
+    code, page = rebuild(tmp_path, *words)
+    assert (code, page) == (0, None)
+    runs = []
+    for line in capsys.readouterr().out.splitlines():
+        python, script, *flags_of = shlex.split(line)
+        assert os.path.samefile(python, sys.executable) and os.path.isfile(script)
+        task = {"task1_simplecnn.py": task1_simplecnn, "task2_resnet18.py": task2_resnet18}[os.path.basename(script)]
+        args = flags.parse_arguments("", task.__name__, task.DEFAULTS, flags_of)
+        assert args.resume and args.output_dir == tmp_path and args.data_dir == tmp_path / "the data"
+        runs.append(args.run)
+    names = [*NAMES, "task2_resnet18_batch128"]
+    assert runs == [f"{name}_seed5" for name in names if name != "task2_resnet18"] + names[1:]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--seeds 1",
+        "--device cpu",
+        "--data-dir x",
+        "--run --list",
+        "--list --plot",
+        "--run --seeds x",
+        "--run --seeds -1",
+        "--run --device tpu",
+        "x",
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(tmp_path, capsys, words):
+    assert rebuild(tmp_path, *words.split()) == (2, None)
+    assert re.fullmatch(r".*: error: .*\n", capsys.readouterr().err)
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path, capsys):
+    (tmp_path / "REPORT.md").mkdir()
+    with pytest.raises(SystemExit, match=r"Is a directory: .*REPORT\.md\."):
+        report.main(["--output-dir", str(tmp_path)])
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project whose runs have two epochs on few made-up images, so that a whole one takes seconds."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for path in flags.HERE.glob("*.py"):
+        (folder / path.name).write_text(path.read_text().replace('{"epochs": 80,', '{"epochs": 2,'))
+    with open(folder / "cifar10.py", "a") as file:
+        file.write(
+            "\n\ndef load(directory):\n"
+            "    labels = torch.arange(300) % 10\n"
+            "    images = (20 * labels.view(-1, 1, 1, 1)).expand(-1, 3, 32, 32).to(torch.uint8)\n"
+            "    return images[:200], labels[:200], images[200:], labels[200:]\n"
+        )
+    save(folder, *(record_of(run, epochs=2) for run in (*FIGURES, BATCH128) if run not in (SIMPLECNN, NO_NORM, LOW)))
+    (folder / "checkpoints").mkdir()
+    return folder
+
+
+def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
+    (project / "checkpoints" / "task2_resnet18_no-norm.last.pt").write_text("no checkpoint")
+    planted = [
+        sys.executable,
+        flags.HERE / "tests" / "planted.py",
+        "SIGKILL",
+        "named",
+        "task2_resnet18_lr0.0001.last.pt",
+        "1",
+    ]
+    subprocess.run([*planted, project / "task2_resnet18.py", "--lr", "0.0001", "--device", "cpu"], capture_output=True)
+    assert (project / "checkpoints" / "task2_resnet18_lr0.0001.last.pt").exists()
+
+    command = [sys.executable, project / "report.py", "--run", "--device", "cpu"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    *_, failed, reason = run.stderr.splitlines()
+    assert run.returncode == 1
+    assert re.fullmatch(r"Failed: \S+ task2_resnet18\.py --no-norm --device cpu --resume", failed)
+    assert reason.startswith("  checkpoints/task2_resnet18_no-norm.last.pt is damaged")
+    assert "task2_resnet18_lr0.0001 is unfinished: 1 of 2 epochs are done" in run.stdout
+    assert "Run 3 of 3" in run.stdout and run.stdout.count("Test accuracy") == 2
+    page = (project / "REPORT.md").read_text()
+    assert "8 of the report's 9 runs have finished" in page
+    assert "figure 3)<br>unfinished: `python task2_resnet18.py --no-norm --resume`" in page
+
+    (project / "checkpoints" / "task2_resnet18_no-norm.last.pt").unlink()
+    run = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    assert (run.returncode, run.stderr) == (0, "") and "Run 1 of 1" in run.stdout
+    assert "9 of the report's 9 runs have finished" in (project / "REPORT.md").read_text()
+    before = (project / "REPORT.md").stat().st_mtime_ns
+    run = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    assert run.returncode == 0 and "Run" not in run.stdout and (project / "REPORT.md").stat().st_mtime_ns > before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_signal_ends_the_run_and_its_script(project, number, whole_group):
+    script = project / "task1_simplecnn.py"
+    script.write_text(script.read_text().replace('{"epochs": 2,', '{"epochs": 100000,'))
+    command = [sys.executable, project / "report.py", "--run", "--device", "cpu"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("Epoch  2"):
+                break
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    first, last = errors.splitlines()
+    assert first.startswith("Interrupted. task1_simplecnn is unfinished: ") and first.endswith("--resume")
+    assert last == "Interrupted. The same command goes on."
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and (project / "checkpoints" / ".task1_simplecnn.lock").exists():
+        time.sleep(0.1)
+    assert (project / "checkpoints" / "task1_simplecnn.last.pt").exists()
