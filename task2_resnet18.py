@@ -5,6 +5,7 @@
     python task2_resnet18.py --no-aug                     without data augmentation
     python task2_resnet18.py --lr 0.01 --constant-lr      another base learning rate, never halved
     python task2_resnet18.py --test                       the test accuracy of the saved model again
+    python task2_resnet18.py --predict photo.jpg          what a picture shows, by the saved model
     python task2_resnet18.py --help                       every flag
 
 The report's test accuracy is 0.853. No run of all 80 epochs has been measured here yet.

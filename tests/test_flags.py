@@ -63,6 +63,7 @@ def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
         )
 
 
+EXCLUSIVE = ["--resume --restart", "--test --resume", "--dry-run --test", "--predict a.png --test"]
 WRONG = [
     *(
         f"--{name} {value}"
@@ -72,7 +73,8 @@ WRONG = [
     *(f"--lr {value}" for value in ("-0.1", "0", "nan", "inf", "-inf", "1e999", "x", "0.00123456789")),
     *("--batch-size 1", "--batch-size 45001", "--limit 9", "--limit 45001", "--seed -1", "--seed 2147483648"),
     *("--epochs 100001", "--seed 0.5", "--device tpu", "--device cuda:99", "--device mps:0", "--device cpu:0", "--lr"),
-    *("--resume --restart", "--test --resume", "--dry-run --test", "--no-augment", "--no", "extra"),
+    *("--no-augment", "--no", "extra", "--predict"),
+    *EXCLUSIVE,
 ]
 
 
@@ -83,7 +85,7 @@ def test_a_wrong_value_is_refused_in_one_line(words, tmp_path, capsys):
     assert refusal.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == "" and re.fullmatch(r".*: error: .*\n", printed.err)
-    assert words.split()[0] in printed.err or words in ("--test --resume", "--resume --restart", "--dry-run --test")
+    assert words.split()[0] in printed.err or words in EXCLUSIVE
     assert not (tmp_path / "out").exists()
 
 
@@ -117,6 +119,6 @@ def test_help_names_every_flag_with_its_default(capsys):
         task2_resnet18.main(["--help"])
     printed = capsys.readouterr().out
     names = "epochs, batch-size, lr, constant-lr, no-norm, no-aug, seed, device, data-dir, output-dir, resume, restart"
-    for name in [*names.split(", "), "test", "dry-run", "patience", "limit"]:
+    for name in [*names.split(", "), "test", "predict", "dry-run", "patience", "limit"]:
         assert f"  --{name}" in printed
     assert "(80)" in printed and "(64)" in printed and "(0.001)" in printed
