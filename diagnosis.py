@@ -169,7 +169,7 @@ def overfitting_of(history: Sequence[dict]) -> Finding | None:
     fallen = train[gained - 1] - train[-1]
     if fallen <= (FOLLOWED + roughness(column(history, "val_loss")[gained - 1 :])) * train[gained - 1]:
         return None
-    follows = "has risen" if val[-1] > (1 + GAIN) * val[gained - 1] else "has hardly moved"
+    follows = "has risen" if val[-1] > (1 + SWING) * val[gained - 1] else "has hardly moved"
     evidence = (
         f"Since epoch {gained} the training loss has fallen by {100 * fallen / train[gained - 1]:.0f} %, from "
         f"{train[gained - 1]:.2f} to {train[-1]:.2f}; the validation loss {follows}, from {val[gained - 1]:.2f} to "

@@ -40,10 +40,7 @@ def main(description: str, task: str, network: Callable[[], nn.Module], argv: li
     Raises:
         SystemExit: something went wrong: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
     """
-    # A stream that the shell closed (2>&-) is None, and the next file to be opened would get its number and its text.
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # a path may have any characters
+    prepare_output()
     args = flags.parse_arguments(description, task, defaults, argv)
     try:
         with interruption.as_exception(), dry_run_directory(args):
@@ -74,6 +71,14 @@ def main(description: str, task: str, network: Callable[[], nn.Module], argv: li
     with contextlib.suppress(OSError):  # if nobody reads it, the code still tells
         print(problem, *what_is_kept(args, advice), file=sys.stderr)
     raise SystemExit(code)
+
+
+def prepare_output() -> None:
+    """Let both streams take any text at any time."""
+    # A stream that the shell closed (2>&-) is None, and the next file to be opened would get its number and its text.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # a path may have any characters
 
 
 def drop_output() -> None:

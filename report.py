@@ -24,7 +24,7 @@ from pathlib import Path
 
 import flags
 from checkpoints import shown, whole_file
-from experiment import drop_output
+from experiment import drop_output, prepare_output
 from page import Records, draw_results, page
 from records import read_record
 from reported import BATCH128, FIGURES, Run
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM; 1 if a run failed, if a record cannot
             be used, or if a file cannot be written.
     """
+    prepare_output()
     args = parse_arguments(argv)
     try:
         with interruption.as_exception():
@@ -89,7 +90,7 @@ def rebuild(args: argparse.Namespace) -> list[str]:
         return []
     skipped, failures = write(args), []
     for number, command in enumerate(commands, 1):
-        print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}", flush=True)
+        print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
         if reason := train(command):
             failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
         skipped = write(args)
