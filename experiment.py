@@ -109,7 +109,7 @@ def run(args: argparse.Namespace, network: Callable[[], nn.Module]) -> None:
         return
     with only_process(files):
         if args.resume and files.record.exists() and not files.last.exists():
-            print_finished(args, files)
+            print_finished(args, network, files)
         else:
             train_and_test(args, build(args, network), files)
 
@@ -194,8 +194,8 @@ def config_of(args: argparse.Namespace, part: common.Part) -> dict:
     return config | {"mean": part.mean.flatten().tolist(), "std": part.std.flatten().tolist()}
 
 
-def print_finished(args: argparse.Namespace, files: Files) -> None:
-    """Print the result of a finished run from its record, and draw its figures if they are missing.
+def print_finished(args: argparse.Namespace, network: Callable[[], nn.Module], files: Files) -> None:
+    """Print the result of a finished run from its record, and draw its pictures if they are missing.
 
     Raises:
         SystemExit: there is no record that can be used.
@@ -210,6 +210,10 @@ def print_finished(args: argparse.Namespace, files: Files) -> None:
         if not path.exists():
             draw(record, path)
             print(f"Written: {shown(path)}")
+    if not files.picture.exists():
+        with whole_file(files.picture, files.run) as file:
+            model_summary.draw_network(network(), file)
+        print(f"Written: {shown(files.picture)}")
     print_reading(record)
     print_test(record)
 
@@ -320,7 +324,7 @@ def print_reading(record: dict) -> None:
     """What the curves show, and what to turn next."""
     for finding in diagnosis.diagnose(record["history"]):
         text = f"{finding.name.capitalize()}: {finding.evidence} {finding.advice}"
-        print(textwrap.fill(text, width=100, subsequent_indent="  "))
+        print(textwrap.fill(text, width=100, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def print_test(result: dict) -> None:

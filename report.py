@@ -40,21 +40,23 @@ def main(argv: list[str] | None = None) -> None:
             be used, or if a file cannot be written.
     """
     prepare_output()
-    args = parse_arguments(argv)
+    args, failures = parse_arguments(argv), []
     try:
         with interruption.as_exception():
-            failures = rebuild(args)
+            rebuild(args, failures)
+        code = 1 if failures else 0
     except BrokenPipeError:  # nobody reads any more, as after `| head`
         drop_output()
         raise SystemExit(1) from None
     except KeyboardInterrupt as interrupt:
-        print("Interrupted. The same command goes on.", file=sys.stderr)
-        raise SystemExit(128 + interrupt.args[0]) from None
+        failures.append("Interrupted. The same command goes on.")
+        code = 128 + interrupt.args[0]
     except OSError as error:
-        raise SystemExit(f"{error.strerror or error}: {shown(Path(error.filename or 'standard output'))}.") from None
+        failures.append(f"{error.strerror or error}: {shown(Path(error.filename or 'standard output'))}.")
+        code = 1
     for failure in failures:
         print(failure, file=sys.stderr)
-    raise SystemExit(1 if failures else 0)
+    raise SystemExit(code)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -66,9 +68,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     mode.add_argument("--run", action="store_true", help="train what is missing, go on with what is unfinished")
     mode.add_argument("--list", action="store_true", help="print the commands that --run would call")
     flag = parser.add_argument
-    flag("--plot", action="store_true", help="draw plots/results.png")
+    flag("--plot", action="store_true", help="draw plots/results.png, too; --run does")
     flag("--seeds", type=flags.whole(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: the seeds (0)")
-    flag("--device", type=flags.device, help="for --run and --list: passed on to the scripts")
+    flag("--device", help="for --run and --list: passed on to the scripts")
     flag("--data-dir", type=Path, metavar="DIR", help="for --run and --list: passed on to the scripts")
     flag("--output-dir", type=Path, default=flags.HERE, metavar="DIR", help="has plots/, gets REPORT.md (here)")
     args = parser.parse_args(argv)
@@ -81,33 +83,34 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def rebuild(args: argparse.Namespace) -> list[str]:
-    """Write the report, after each run if runs are to be trained; returns what went wrong, in sentences."""
-    commands = missing_commands(args, collect(args.output_dir)[0]) if args.run or args.list else []
+def rebuild(args: argparse.Namespace, failures: list[str]) -> None:
+    """Write the report, after each run if runs are to be trained; adds what goes wrong to ``failures``."""
+    records, skipped = collect(args.output_dir)
+    failures += [f"Left out: plots/{name}: {reason}" for name, reason in skipped.items()]
+    commands = missing_commands(args, records, skipped) if args.run or args.list else []
     if args.list:
         for command in commands:
             print(shlex.join(command))
-        return []
-    skipped, failures = write(args), []
+        return
+    write(args)
     for number, command in enumerate(commands, 1):
         print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
         if reason := train(command):
             failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
-        skipped = write(args)
-    return failures + [f"Left out: {problem}" for problem in skipped]
+        write(args)
 
 
-def write(args: argparse.Namespace) -> list[str]:
-    """Write the report from what is there now; returns why some of it could not be used."""
+def write(args: argparse.Namespace) -> None:
+    """Write the report from what is there now; OSError if that cannot be done."""
     records, skipped = collect(args.output_dir)
+    (args.output_dir / "plots").mkdir(parents=True, exist_ok=True)
     written = [args.output_dir / "REPORT.md"]
-    if args.plot:
+    if args.plot or args.run:
         written.append(args.output_dir / "plots" / "results.png")
         draw_results(records, written[-1])
     with whole_file(written[0], "REPORT") as file:
         file.write(page(records, skipped, args.output_dir).encode())
     print(f"Written: {', '.join(map(shown, written))}")
-    return skipped
 
 
 # ---------------------------------------------------------------- the runs
@@ -123,9 +126,12 @@ def named(stem: str) -> tuple[Run, dict] | None:
     return None
 
 
-def collect(output_dir: Path) -> tuple[Records, list[str]]:
-    """The records of the report's runs, and why others of them cannot be used. Runs of other settings are left out."""
-    records, skipped = {run.name: [] for run in RUNS}, []
+def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
+    """The records of the report's runs, and for each file that cannot be used the reason.
+
+    Runs of other settings are no runs of the report.
+    """
+    records, skipped = {run.name: [] for run in RUNS}, {}
     for path in sorted((output_dir / "plots").glob("*.json")):
         if not (found := named(path.stem)):
             continue
@@ -134,56 +140,61 @@ def collect(output_dir: Path) -> tuple[Records, list[str]]:
         try:
             records[run.name].append(read_record(path, path.stem, settings))
         except ValueError as error:
-            skipped.append(f"plots/{path.name}: {error}")
+            skipped[path.name] = f"{error}. To train this run again, remove the file."
         except OSError as error:
-            skipped.append(f"plots/{path.name}: {error.strerror}")
+            skipped[path.name] = f"{error.strerror}."
     for runs in records.values():
         runs.sort(key=lambda record: record["config"]["seed"])
     return records, skipped
 
 
-def missing_commands(args: argparse.Namespace, records: Records) -> list[list[str]]:
-    """What to call for each run and seed that has not finished: all runs with the first seed, then with the next."""
+def missing_commands(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -> list[list[str]]:
+    """What to call for each run and seed that has not finished: all runs with the first seed, then with the next.
+
+    A run whose record was skipped is left alone: what is there may be of use to somebody.
+    """
     places = {"device": args.device, "data_dir": args.data_dir}
     if args.output_dir != flags.HERE:
         places["output_dir"] = args.output_dir
     places = {name: place for name, place in places.items() if place is not None}
+    done = {record["run"] for runs in records.values() for record in runs} | {Path(name).stem for name in skipped}
     commands = []
     for seed in dict.fromkeys(args.seeds or [0]):
         for run in RUNS:
-            if seed not in (record["config"]["seed"] for record in records[run.name]):
-                script = flags.HERE / f"{run.script.__name__}.py"
-                words = flags.words(run.changes | ({"seed": seed} if seed else {}) | places)
-                commands.append([shown(Path(sys.executable)), shown(script), *words, "--resume"])
+            changes = run.changes | ({"seed": seed} if seed else {})
+            if flags.run_name(run.script.__name__, changes) not in done:
+                script = shown(flags.HERE / f"{run.script.__name__}.py")
+                commands.append([shown(Path(sys.executable)), script, *flags.words(changes | places), "--resume"])
     return commands
 
 
 def train(command: list[str]) -> str:
-    """Call one command and wait for its end; returns why it failed: its last line on standard error."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
-    lines = [""]
+    """Call one command and wait for its end; returns why it failed, or ""."""
+    lines, process = [], None
 
     def pass_on() -> None:
         for line in process.stderr:
-            sys.stderr.write(line)
-            lines.append(line.strip())
+            print(line, end="", file=sys.stderr)
+            if line.strip():
+                lines.append(line.strip())
 
-    reader = threading.Thread(target=pass_on)
-    reader.start()
     try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        reader = threading.Thread(target=pass_on)
+        reader.start()
         process.wait()
     except KeyboardInterrupt as interrupt:
-        if interrupt.args[0] == signal.SIGTERM:  # Ctrl-C in a terminal reaches both processes
-            process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.terminate()
+        if process:
+            if interrupt.args[0] == signal.SIGTERM:  # Ctrl-C in a terminal reaches both processes
+                process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                process.wait()
         raise
-    finally:
-        process.wait()
-        reader.join()
-    return (lines[-1] or f"exit code {process.returncode}") if process.returncode else ""
+    reader.join()
+    return ": ".join([f"exit code {process.returncode}", *lines[-1:]]) if process.returncode else ""
 
 
 if __name__ == "__main__":

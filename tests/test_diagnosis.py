@@ -9,7 +9,7 @@ import re
 import pytest
 
 import flags
-from diagnosis import RULES, diagnose
+from diagnosis import RULES, diagnose, last_gain
 
 
 def curves(train, val=None, rate=lambda epoch: 0.001, epochs=80, noise=0.01):
@@ -46,7 +46,8 @@ def zigzag(epoch):
     return falling(2, 0.6, 12)(epoch) * (1.15 if epoch % 2 else 0.85)
 
 
-GOOD = falling(2, 0.5, 12)
+REAL = {"task1_simplecnn": ["plateau"], "task2_resnet18": ["overfitting", "plateau"]}
+GOOD = falling(2, 0.5, 9)
 MADE = {
     "healthy": curves(GOOD, epochs=50),
     "oscillation": curves(GOOD, zigzag, epochs=50),
@@ -127,6 +128,20 @@ def test_reading_changes_nothing_and_no_numbers_are_too_odd():
         assert history == before
 
 
-@pytest.mark.parametrize(("run", "expected"), [("task1_simplecnn", ["plateau"])])
+def test_a_loss_that_rises_again_is_no_convergence():
+    assert "no convergence" in names(curves(lambda epoch: 0.7 + 0.03 * abs(epoch - 12), epochs=30))
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.06])
+def test_noise_does_not_hide_from_which_epoch_nothing_is_gained(noise):
+    """Where the curve has a knee, in nine of ten curves to within five epochs."""
+    found = []
+    for seed in range(60):
+        generator = random.Random(seed)
+        found.append(last_gain([max(2 - 0.06 * epoch, 0.8) * generator.gauss(1, noise) for epoch in range(1, 81)]))
+    assert sum(15 <= epoch <= 25 for epoch in found) >= 54, sorted(found)
+
+
+@pytest.mark.parametrize(("run", "expected"), REAL.items())
 def test_real_curves_are_read_as_their_picture_looks(run, expected):
     assert names(json.loads((flags.HERE / "plots" / f"{run}.json").read_text())["history"]) == expected

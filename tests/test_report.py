@@ -1,5 +1,6 @@
 """The lab report rebuilt: what it says for any set of records, and what --run and --list call."""
 
+import contextlib
 import json
 import math
 import os
@@ -13,6 +14,8 @@ import sys
 import time
 
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image
 
 import flags
@@ -20,6 +23,8 @@ import report
 import task1_simplecnn
 import task2_resnet18
 from common import best_of
+from page import draw_results
+from records import read_record
 from reported import (
     BASELINE,
     BATCH128,
@@ -99,17 +104,16 @@ def without_layers(monkeypatch):
     monkeypatch.setattr("page.summary", lambda *how: "The layers.")
 
 
-def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
+def test_the_same_records_give_the_same_page(tmp_path):
+    """That the committed page is that of the committed records is checked by .ci/run, in a clone."""
     shutil.copytree(flags.HERE / "plots", tmp_path / "plots")
-    for _ in range(2):
-        run = subprocess.run(
-            [sys.executable, flags.HERE / "report.py", "--output-dir", tmp_path],
-            capture_output=True,
-            text=True,
-            cwd="/",
-        )
+    command = [sys.executable, flags.HERE / "report.py", "--output-dir", tmp_path]
+    pages = []
+    for folder in (tmp_path, "/"):
+        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         assert (run.returncode, run.stderr) == (0, "")
-        assert (tmp_path / "REPORT.md").read_bytes() == (flags.HERE / "REPORT.md").read_bytes()
+        pages.append((tmp_path / "REPORT.md").read_bytes())
+    assert pages[0] == pages[1] and b"\r" not in pages[0]
 
 
 def test_the_runs_are_the_reports():
@@ -127,7 +131,10 @@ def test_without_any_run_every_row_is_missing_and_it_says_how_to_fill_it(tmp_pat
         assert f"**Figure {run.figure}: {run.title}**: not run yet: `{run.command()}`" in page
         assert f"report: {run.accuracy:.3f} (figure {run.figure})<br>not run yet" in page or run is SIMPLECNN
     assert page.count("| open |") == len(CLAIMS)
-    assert [path.name for path in tmp_path.iterdir()] == ["REPORT.md"]
+    assert {path.name for path in tmp_path.iterdir()} == {"REPORT.md", "plots"} and not any(
+        (tmp_path / "plots").iterdir()
+    )
+    assert rebuild(tmp_path / "new" / "folder", "--plot")[0] == 0
 
 
 def test_an_unfinished_run_is_shown_with_the_command_that_goes_on(tmp_path):
@@ -150,7 +157,7 @@ def test_seeds_are_averaged_and_compared_with_the_report(tmp_path):
     assert f"Without normalization: -0.008 in the report, {0.849 - mean:+.3f} here." in page
     assert "`python task2_resnet18.py --no-norm --seed 3`" in page and f"This is seed 0, of 4 seeds: {ours}." in page
     assert "2 of the report's 9 runs have finished" in page
-    assert Image.open(tmp_path / "plots" / "results.png").size == (1200, 576)
+    assert Image.open(tmp_path / "plots" / "results.png").size == (1320, 576)
 
 
 def spoiled(change):
@@ -198,25 +205,40 @@ def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, cap
     (tmp_path / "plots" / "task2_resnet18_seed1.json").write_bytes(content.encode(errors="surrogateescape"))
     code, page = rebuild(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
-    assert code == 1 and line.startswith("Left out: plots/task2_resnet18_seed1.json: ") and BAD[content] in line
-    assert line.removeprefix("Left out: ") in page and "ours: **0.850**<br>" in page
+    name, reason = line.removeprefix("Left out: ").split(": ", 1)
+    assert code == 1 and name == "plots/task2_resnet18_seed1.json" and BAD[content] in reason
+    assert f"- `{name}`: {reason}" in page and "ours: **0.850**<br>" in page
 
 
 def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path):
-    names = (
-        "task2_resnet18_epochs3 task2_resnet18_no-norm_no-aug task2_resnet18_seed0 task2_resnet18_seed01 x_seed1 other"
-    )
     (tmp_path / "plots").mkdir()
-    for name in names.split():
+    for name in ("_epochs3", "_no-norm_no-aug", "_seed0", "_seed01", "_seed", "_seed1_limit100", "x"):
         (tmp_path / "plots" / f"task2_resnet18{name}.json").write_text("{")
     assert rebuild(tmp_path)[0] == 0
 
 
 def test_a_run_that_stopped_by_patience_is_whole_but_not_the_reports(tmp_path):
-    record = record_of(BASELINE)
+    record = record_of(BASELINE, val_accuracy=lambda epoch: 0.7 - abs(epoch - 12) / 100)
     record["config"]["patience"] = 10
     save(tmp_path, record)
     assert rebuild(tmp_path)[0] == 1
+    for epochs, whole in ((80, True), (22, True), (21, False)):
+        del record["history"][epochs:]
+        save(tmp_path, record)
+        with contextlib.nullcontext() if whole else pytest.raises(ValueError, match="21 of 80"):
+            read_record(tmp_path / "plots" / "task2_resnet18.json", "task2_resnet18", {"patience": 10})
+
+
+def test_the_error_bars_lie_on_the_axis_of_accuracy(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *how, **more: figures.append(figure))
+    records = {run.name: [] for run in FIGURES}
+    records[BASELINE.name] = [record_of(BASELINE, seed, right) for seed, right in ((0, 840), (1, 850), (2, 860))]
+    draw_results(records, tmp_path / "results.png")
+    (axes,) = figures[0].axes
+    (bar,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
+    (left, row), (right, same_row) = bar.get_segments()[0]
+    assert (left, right, row, same_row) == pytest.approx((0.84, 0.86, 1, 1))
 
 
 def test_the_worst_pair_is_that_of_the_confusion_matrix(tmp_path):
@@ -257,6 +279,7 @@ HOLDS = {
     "normalization_steadies": [{"val": rough(GOOD, 0.02)}, {"val": rough(GOOD, 0.06)}],
     "loss_stops_falling": [OVERFIT],
     "training_alone_gets_good": [OVERFIT],
+    "higher_constant_rate_is_rougher": [{"val": rough(GOOD, swing)} for swing in (0.06, 0.03, 0.01)],
     "higher_rate_is_rougher": [
         {"val": rough(GOOD, 0.06), "right": 700},
         {"val": rough(GOOD, 0.03), "right": 850},
@@ -278,6 +301,7 @@ FAILS = {
     "normalization_steadies": [{"val": rough(GOOD, 0.05)}, {"val": rough(GOOD, 0.05)}],
     "loss_stops_falling": [{"val": over(0.7, 30, 0.02)}],
     "training_alone_gets_good": [OVERFIT | {"val_accuracy": lambda epoch: 0.81}],
+    "higher_constant_rate_is_rougher": [{"val": rough(GOOD, swing)} for swing in (0.06, 0.05, 0.01)],
     "higher_rate_is_rougher": [*HOLDS["higher_rate_is_rougher"][1:], HOLDS["higher_rate_is_rougher"][0]],
     "low_rate_stops_early": [{"train": to(0.3), "right": 820}, {"train": to(0.3), "right": 820}],
     "high_constant_fails": [{}],
@@ -304,7 +328,11 @@ def test_a_claim_holds_or_not(tmp_path, without_layers, claim):
 def test_a_claim_is_checked_with_every_seed_that_all_its_runs_have(tmp_path):
     save(tmp_path, *(record_of(BASELINE, seed, right) for seed, right in ((0, 853), (1, 853), (2, 849), (3, 853))))
     save(tmp_path, *(record_of(BATCH128, seed, 846) for seed in (0, 1, 2)))
-    assert "0.8530 with batches of 64, 0.8460 with 128 | **holds** with 2 of 3 seeds |" in rebuild(tmp_path)[1]
+    page = rebuild(tmp_path)[1]
+    assert (
+        "<br>seed 2: test accuracy 0.8490 with batches of 64, 0.8460 with 128: +0.0030 | holds with 2 of 3 seeds |"
+        in page
+    )
 
 
 # ---------------------------------------------------------------- --list and --run
@@ -313,10 +341,11 @@ def test_a_claim_is_checked_with_every_seed_that_all_its_runs_have(tmp_path):
 def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
     save(tmp_path, record_of(SIMPLECNN), record_of(BASELINE, 5))
     words = ["--list", "--seeds", "5", "0", "5", "--device", "cpu", "--data-dir", str(tmp_path / "the data")]
-    code, page = rebuild(tmp_path, *words)
-    assert (code, page) == (0, None)
-    runs = []
-    for line in capsys.readouterr().out.splitlines():
+    (tmp_path / "plots" / "task2_resnet18_no-norm.json").write_text("{")
+    assert rebuild(tmp_path, *words) == (1, None)
+    printed, runs = capsys.readouterr(), []
+    assert printed.err.startswith("Left out: plots/task2_resnet18_no-norm.json: ")
+    for line in printed.out.splitlines():
         python, script, *flags_of = shlex.split(line)
         assert os.path.samefile(python, sys.executable) and os.path.isfile(script)
         task = {"task1_simplecnn.py": task1_simplecnn, "task2_resnet18.py": task2_resnet18}[os.path.basename(script)]
@@ -324,7 +353,8 @@ def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
         assert args.resume and args.output_dir == tmp_path and args.data_dir == tmp_path / "the data"
         runs.append(args.run)
     names = [*NAMES, "task2_resnet18_batch128"]
-    assert runs == [f"{name}_seed5" for name in names if name != "task2_resnet18"] + names[1:]
+    names_of_seed0 = [name for name in names[1:] if name != "task2_resnet18_no-norm"]
+    assert runs == [f"{name}_seed5" for name in names if name != "task2_resnet18"] + names_of_seed0
 
 
 @pytest.mark.parametrize(
@@ -337,7 +367,6 @@ def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
         "--list --plot",
         "--run --seeds x",
         "--run --seeds -1",
-        "--run --device tpu",
         "x",
     ],
 )
@@ -348,8 +377,10 @@ def test_wrong_flags_are_refused_in_one_line(tmp_path, capsys, words):
 
 def test_a_page_that_cannot_be_written_is_told(tmp_path, capsys):
     (tmp_path / "REPORT.md").mkdir()
-    with pytest.raises(SystemExit, match=r"Is a directory: .*REPORT\.md\."):
+    with pytest.raises(SystemExit) as ended:
         report.main(["--output-dir", str(tmp_path)])
+    assert ended.value.code == 1
+    assert re.fullmatch(r"Is a directory: .*REPORT\.md\.\n", capsys.readouterr().err)
 
 
 @pytest.fixture
@@ -389,7 +420,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     *_, failed, reason = run.stderr.splitlines()
     assert run.returncode == 1
     assert re.fullmatch(r"Failed: \S+ task2_resnet18\.py --no-norm --device cpu --resume", failed)
-    assert reason.startswith("  checkpoints/task2_resnet18_no-norm.last.pt is damaged")
+    assert reason.startswith("  exit code 1: checkpoints/task2_resnet18_no-norm.last.pt is damaged")
     assert "task2_resnet18_lr0.0001 is unfinished: 1 of 2 epochs are done" in run.stdout
     assert "Run 3 of 3" in run.stdout and run.stdout.count("Test accuracy") == 2
     page = (project / "REPORT.md").read_text()
