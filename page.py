@@ -261,7 +261,7 @@ def claims(records: Records) -> str:
 def draw_results(records: Records, path: Path) -> None:
     """Draw the report's test accuracies beside ours, with the standard deviation where there are several seeds."""
     figure = Figure(figsize=(11, 4.8))
-    axes = figure.subplots(gridspec_kw={"left": 0.25, "right": 0.74, "bottom": 0.12, "top": 0.92})
+    axes = figure.subplots(gridspec_kw={"left": 0.29, "right": 0.76, "bottom": 0.12, "top": 0.92})
     beside = {"transform": axes.get_yaxis_transform(), "va": "center"}  # right of the axes, at the height of a row
     axes.text(1.02, -0.8, "◇ report", color="0.4", **beside)
     axes.text(1.15, -0.8, "● ours", color="tab:blue", **beside)
