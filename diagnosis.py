@@ -14,7 +14,7 @@ SHORT = 10  # epochs: in fewer than one stage of StepLR, noise looks like a tren
 WINDOW = 5  # epochs, whose median stands for the middle one: two wild epochs in a row change nothing
 GAIN = 0.02  # of a loss: on 5,000 validation images it moves by 1 to 2 % from epoch to epoch, even at tiny rates
 FOLLOWED = 0.15  # of a loss: the training loss always gets a little further than validation
-RISE = 0.1  # of a loss: the training loss, over 45,000 images, moves by less than 1 % by chance
+RISE = 0.1  # of the first training loss: over 45,000 images, chance moves it by less than 1 %
 SWING = 0.05  # of a loss, up and down: several times the noise of 1 to 2 %
 GUESSING = math.log(10)  # the loss of a network that finds all ten classes equally likely
 FALLING = 0.01  # of a loss, in one epoch: at that pace, ten more epochs would bring a tenth
@@ -34,7 +34,7 @@ RULES = {  # for each finding, what it is found by, and what to turn next
     ),
     "no convergence": (
         f"The validation loss has not fallen for {SHORT} epochs, and the training loss is above {GUESSING / 2:.2f}, "
-        f"half of what guessing costs; or the training loss has risen by {100 * RISE:.0f} %.",
+        f"half of what guessing costs; or the training loss rises again, by {100 * RISE:.0f} % of its first value.",
         "Lower the learning rate (--lr) by a factor of 3 to 10. If the losses then fall smoothly, but end as high, the "
         "network is too small, or something is wrong with the data.",
     ),
@@ -108,18 +108,13 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def roughness(values: Sequence[float]) -> float:
-    """How far a curve goes up and down an epoch, relative to its height, on average without the wildest epoch.
+    """How far an epoch lies above or below the line between its neighbours, relative to its height.
 
-    At an epoch, that is the smaller of the two steps beside it, or 0 where they go the same way: a curve that only
-    falls, or only rises, is not rough at all, however steep or bent it is.
+    It is the median over the epochs: neither the bend of a curve at its beginning nor a wild epoch counts.
     """
-
-    def swing(before: float, here: float, after: float) -> float:
-        one, two = here - before, after - here
-        return min(abs(one), abs(two)) / mean((before, here, after)) if one * two < 0 else 0.0
-
-    swings = sorted(swing(*values[i : i + 3]) for i in range(len(values) - 2))
-    return mean(swings[:-1]) if len(swings) > 1 else 0.0
+    neighbours = zip(values, values[1:], values[2:], strict=False)
+    off = [abs(here - (before + after) / 2) / (mean((before, here, after)) or 1) for before, here, after in neighbours]
+    return median(off) if off else 0.0
 
 
 def last_gain(losses: Sequence[float]) -> int:
@@ -157,7 +152,7 @@ def convergence_of(history: Sequence[dict]) -> Finding | None:
     if after < (1 - max(GAIN, roughness(val[-SHORT:]))) * before:
         evidence = f"In the last {SHORT} epochs the validation loss has fallen from {before:.2f} to {after:.2f}."
         return Finding("still falling", evidence)
-    if train[-1] > (1 + RISE) * min(train):
+    if train[-1] - min(train) > RISE * train[0]:
         evidence = (
             f"The training loss was {min(train):.2f} in epoch {train.index(min(train)) + 1}, and is {train[-1]:.2f}."
         )

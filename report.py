@@ -15,6 +15,8 @@ if __name__ == "__main__":
     interruption.end_quietly()  # during the imports below, which take seconds
 
 import argparse
+import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -97,7 +99,10 @@ def rebuild(args: argparse.Namespace, failures: list[str]) -> None:
         print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
         if reason := train(command):
             failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
-        write(args)
+        try:
+            write(args)
+        except OSError as error:  # the next run may still be trained
+            failures.append(f"The report was not written: {error.strerror}: {error.filename}.")
 
 
 def write(args: argparse.Namespace) -> None:
@@ -108,7 +113,7 @@ def write(args: argparse.Namespace) -> None:
     if args.plot or args.run:
         written.append(args.output_dir / "plots" / "results.png")
         draw_results(records, written[-1])
-    with whole_file(written[0], "REPORT") as file:
+    with whole_file(written[0], f"REPORT.{os.getpid()}") as file:
         file.write(page(records, skipped, args.output_dir).encode())
     print(f"Written: {', '.join(map(shown, written))}")
 
@@ -153,9 +158,11 @@ def missing_commands(args: argparse.Namespace, records: Records, skipped: dict[s
 
     A run whose record was skipped is left alone: what is there may be of use to somebody.
     """
-    places = {"device": args.device, "data_dir": args.data_dir}
-    if args.output_dir != flags.HERE:
-        places["output_dir"] = args.output_dir
+    places = {
+        "device": args.device,
+        "data_dir": args.data_dir and args.data_dir.absolute(),  # a scheduler may start in another folder
+        "output_dir": None if args.output_dir == flags.HERE else args.output_dir.absolute(),
+    }
     places = {name: place for name, place in places.items() if place is not None}
     done = {record["run"] for runs in records.values() for record in runs} | {Path(name).stem for name in skipped}
     commands = []
@@ -163,14 +170,14 @@ def missing_commands(args: argparse.Namespace, records: Records, skipped: dict[s
         for run in RUNS:
             changes = run.changes | ({"seed": seed} if seed else {})
             if flags.run_name(run.script.__name__, changes) not in done:
-                script = shown(flags.HERE / f"{run.script.__name__}.py")
-                commands.append([shown(Path(sys.executable)), script, *flags.words(changes | places), "--resume"])
+                script = str(flags.HERE / f"{run.script.__name__}.py")
+                commands.append([sys.executable, script, *flags.words(changes | places), "--resume"])
     return commands
 
 
 def train(command: list[str]) -> str:
     """Call one command and wait for its end; returns why it failed, or ""."""
-    lines, process = [], None
+    process, lines = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace"), []
 
     def pass_on() -> None:
         for line in process.stderr:
@@ -178,22 +185,19 @@ def train(command: list[str]) -> str:
             if line.strip():
                 lines.append(line.strip())
 
+    reader = threading.Thread(target=pass_on, daemon=True)
     try:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
-        reader = threading.Thread(target=pass_on)
         reader.start()
         process.wait()
     except KeyboardInterrupt as interrupt:
-        if process:
-            if interrupt.args[0] == signal.SIGTERM:  # Ctrl-C in a terminal reaches both processes
-                process.terminate()
-            try:
+        if interrupt.args[0] == signal.SIGINT:  # in a terminal it reaches both processes
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-                process.wait()
         raise
-    reader.join()
+    finally:
+        process.terminate()  # if it has not ended
+        process.wait()
+        reader.join()
     return ": ".join([f"exit code {process.returncode}", *lines[-1:]]) if process.returncode else ""
 
 

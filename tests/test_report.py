@@ -274,6 +274,7 @@ def over(low, turn, rise):
 GOOD, OVERFIT = to(0.5), {"train": to(0.02, 6), "val": over(0.7, 8, 0.02), "val_accuracy": lambda epoch: 0.77}
 HOLDS = {
     "simplecnn_is_steady": [{}],
+    "resnet18_is_steady": [{}],
     "validation_stays_behind": [{"train": to(0.1), "val": over(0.5, 20, 0.001)}],
     "test_is_easier": [{"right": 800, "val_accuracy": lambda epoch: 0.76}] * 2 + [{"right": 770, **OVERFIT}],
     "normalization_steadies": [{"val": rough(GOOD, 0.02)}, {"val": rough(GOOD, 0.06)}],
@@ -292,10 +293,11 @@ HOLDS = {
         {"val_accuracy": lambda epoch: 0.8 - 0.01 * max(0, 40 - epoch)},
         {"val_accuracy": lambda epoch: 0.82 - 0.01 * max(0, 20 - epoch)},
     ],
-    "small_batches_reach_85": [{"right": 853}, {"right": 846}],
+    "small_batches_reach_85": [{"right": 858}, {"right": 840}],
 }
 FAILS = {
     "simplecnn_is_steady": [OVERFIT],
+    "resnet18_is_steady": [{"val": rough(GOOD, 0.1)}],
     "validation_stays_behind": [{}],
     "test_is_easier": [{"right": 800, "val_accuracy": lambda epoch: 0.76}] * 2 + [{"right": 810, **OVERFIT}],
     "normalization_steadies": [{"val": rough(GOOD, 0.05)}, {"val": rough(GOOD, 0.05)}],
@@ -326,11 +328,11 @@ def test_a_claim_holds_or_not(tmp_path, without_layers, claim):
 
 
 def test_a_claim_is_checked_with_every_seed_that_all_its_runs_have(tmp_path):
-    save(tmp_path, *(record_of(BASELINE, seed, right) for seed, right in ((0, 853), (1, 853), (2, 849), (3, 853))))
-    save(tmp_path, *(record_of(BATCH128, seed, 846) for seed in (0, 1, 2)))
+    save(tmp_path, *(record_of(BASELINE, seed, right) for seed, right in ((0, 858), (1, 858), (2, 849), (3, 858))))
+    save(tmp_path, *(record_of(BATCH128, seed, 840) for seed in (0, 1, 2)))
     page = rebuild(tmp_path)[1]
     assert (
-        "<br>seed 2: test accuracy 0.8490 with batches of 64, 0.8460 with 128: +0.0030 | holds with 2 of 3 seeds |"
+        "<br>seed 2: test accuracy 0.8490 with batches of 64, 0.8400 with 128: +0.0090 | holds with 2 of 3 seeds |"
         in page
     )
 
@@ -419,7 +421,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     run = subprocess.run(command, capture_output=True, text=True, cwd=project)
     *_, failed, reason = run.stderr.splitlines()
     assert run.returncode == 1
-    assert re.fullmatch(r"Failed: \S+ task2_resnet18\.py --no-norm --device cpu --resume", failed)
+    assert re.fullmatch(r"Failed: \S+ \S+task2_resnet18\.py --no-norm --device cpu --resume", failed)
     assert reason.startswith("  exit code 1: checkpoints/task2_resnet18_no-norm.last.pt is damaged")
     assert "task2_resnet18_lr0.0001 is unfinished: 1 of 2 epochs are done" in run.stdout
     assert "Run 3 of 3" in run.stdout and run.stdout.count("Test accuracy") == 2
