@@ -396,7 +396,8 @@ def project(tmp_path):
         file.write(
             "\n\ndef load(directory):\n"
             "    labels = torch.arange(300) % 10\n"
-            "    images = (20 * labels.view(-1, 1, 1, 1)).expand(-1, 3, 32, 32).to(torch.uint8)\n"
+            "    ramp = torch.arange(1024).view(1, 1, 32, 32) % 60\n"
+            "    images = (20 * labels.view(-1, 1, 1, 1) + ramp).expand(-1, 3, 32, 32).to(torch.uint8)\n"
             "    return images[:200], labels[:200], images[200:], labels[200:]\n"
         )
     save(folder, *(record_of(run, epochs=2) for run in (*FIGURES, BATCH128) if run not in (SIMPLECNN, NO_NORM, LOW)))
