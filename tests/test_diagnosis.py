@@ -46,7 +46,11 @@ def zigzag(epoch):
     return falling(2, 0.6, 12)(epoch) * (1.15 if epoch % 2 else 0.85)
 
 
-REAL = {"task1_simplecnn": ["plateau"], "task2_resnet18": ["overfitting", "plateau"]}
+REAL = {
+    "task1_simplecnn": ["plateau"],
+    "task2_resnet18": ["overfitting", "plateau"],
+    "task2_resnet18_no-aug": ["overfitting"],
+}
 GOOD = falling(2, 0.5, 9)
 MADE = {
     "healthy": curves(GOOD, epochs=50),
