@@ -95,9 +95,9 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path) -> str:
         *(section(run) for run in (HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT)),
         "### What the report says, and what we measure",
         claims(records),
-        "Not checked, for no script trains such networks: that at 0.0001 the result depends more on the first weights "
-        "(7c); that a CNN with two convolutional layers stays below 80 %, and that other rates, optimizers, schedules "
-        "and augmentations hardly reach 85 % (8).",
+        "Not checked: that at 0.0001 the result depends more on the first weights (7c), for which it takes many seeds; "
+        "that a CNN with two convolutional layers stays below 80 %, and that other optimizers, schedules and "
+        "augmentations hardly reach 85 % (8), for no script trains these.",
         "### (8) What to turn next",
         "The report ends with a wish: that somebody taught when to change which setting. "
         "Here are the rules by which the curves above were read (`diagnosis.py` gives the reasons for the thresholds). "
