@@ -266,7 +266,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
             error = capsys.readouterr().err
             assert stop.value.code == 130 and error.count("\n") == 1
             assert ("nothing to resume" if number == 1 else f"{number - 1} of {epochs} epochs are done") in error
-            assert re.search(r"to begin: python task\S+\.py .*100$|To go on: python .* --resume$", error)
+            assert re.search(r"to begin: python task\S+\.py .*--limit 100 .*$|To go on: python .* --resume$", error)
             assert steps == list(range(first, number + 1))
         assert not list((tmp_path / "parts" / "plots").glob("*.json"))
     with monkeypatch.context() as patch:
