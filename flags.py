@@ -34,10 +34,7 @@ def parse_arguments(description: str, task: str, defaults: dict, argv: list[str]
     Raises:
         SystemExit: a value is wrong. The exit code is 2, after one line on standard error.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: error: {message} (--help lists the flags)\n")
+    parser = parser_for(description)
     flag = parser.add_argument
     epochs, batch_size, lr = defaults["epochs"], defaults["batch_size"], defaults["lr"]
     flag("--epochs", type=whole(1, 100_000), default=epochs, metavar="N", help=f"passes over the data ({epochs})")
@@ -78,6 +75,15 @@ def parse_arguments(description: str, task: str, defaults: dict, argv: list[str]
     places = {name: value for name, value in places.items() if value != parser.get_default(name)}
     args.command = shlex.join(["python", f"{task}.py", *words(changed | places)])
     return args
+
+
+def parser_for(description: str) -> argparse.ArgumentParser:
+    """A parser that refuses wrong flags in one line, with exit code 2."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: error: {message} (--help lists the flags)\n")
+    return parser
 
 
 def changed_settings(settings: dict, defaults: dict) -> dict:

@@ -62,10 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.error = lambda message: parser.exit(2, f"{parser.prog}: error: {message} (--help lists the flags)\n")
+    parser = flags.parser_for(__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--run", action="store_true", help="train what is missing, go on with what is unfinished")
     mode.add_argument("--list", action="store_true", help="print the commands that --run would call")
