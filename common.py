@@ -1,13 +1,16 @@
-"""What both tasks share: randomness, data, augmentation, training, evaluation, pictures.
+"""What both tasks share, in the order in which a run needs it.
 
-The sections come in the order in which a run (``experiment.py``) needs them.
+A run from its flags to its files, randomness, data, augmentation, StepLR training with best-validation checkpointing,
+evaluation, plots. A task script's ``main`` tells the story; what it stands on, and a reader may skip, is in ``lab/``.
 """
 
-import argparse
+import contextlib
+import json
 import math
-import platform
+import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +21,154 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import nn
-from tqdm import tqdm
 
-import cifar10
-import faster
-import flags
-from checkpoints import Files, save_checkpoint, shown, whole_file
-from cifar10 import CLASSES
+from lab import checkpoint, cifar10, diagnosis, exits, faster, files, flags, photos, summary
+from lab.checkpoint import environment
+from lab.cifar10 import CLASSES
+from lab.files import atomic_write, save_figure, shown
+from lab.flags import Run
+from lab.progress import Progress
+from lab.record import FORMAT, GAMMA, STEP_SIZE, best_of, out_of_patience, read_record
+
+# ---------------------------------------------------------------- a run
+
+
+@contextlib.contextmanager
+def open_run(description: str, defaults: dict, argv: list[str] | None = None) -> Iterator[Run]:
+    """A run as the flags describe it (``argv``, else the command line), with no other process in it.
+
+    ``defaults`` are the task's name, epochs, batch_size and lr.
+    Raises SystemExit: something went wrong: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
+    """
+    exits.make_output_safe()
+    run = flags.parse(description, defaults, argv)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exits.told_in_one_line(lambda error: checkpoint.advice(run, error), run.device))
+        if run.dry_run:
+            run.output_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if not (run.test or run.predict):
+            try:
+                files.make_folders(run.files)
+            except OSError as error:
+                exits.refuse(f"argument --output-dir: cannot write to {run.output_dir}: {error.strerror}")
+            stack.enter_context(files.only_process(run.files))
+        if not run.is_over:
+            run.state = checkpoint.unfinished_state(run)
+        yield run
+
+
+def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
+    """The network on ``run.device``, with the first weights of ``run.seed`` or those of the unfinished state."""
+    if run.device.index is not None:
+        torch.cuda.set_device(run.device)
+    torch.manual_seed(seed_for(run.seed, 0, WEIGHTS))
+    model = network().to(run.device, memory_format=memory_format(run.device))
+    if run.state:
+        checkpoint.load_weights(model, run.state["model"], run.files.state, checkpoint.START_ANEW)
+    return model
+
+
+def describe(model: nn.Module, run: Run) -> None:
+    """Print the configuration, the table of layers and FLOPs, and draw the picture of the network."""
+    print_configuration(run)
+    summary.print_summary(model)
+    save_figure(summary.draw_network(model), run.files.network, run.name)
+
+
+def print_configuration(run: Run) -> None:
+    conditions = environment(run.device)
+    mean, std = (" ".join(f"{value:.4f}" for value in run.config[name]) for name in ("mean", "std"))
+    normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
+    patience = f" (patience {run.patience})" if run.patience else ""
+    schedule = "constant" if run.constant_lr else f"halved every {STEP_SIZE} epochs"
+    print(f"Run:     {run.name}")
+    print(f"Input:   {'pixels in [0, 1]' if run.no_norm else normalized}")
+    print(f"Augment: {'no' if run.no_aug else 'random crop, flip and rotation, in training and validation'}")
+    print(f"Train:   {run.epochs} epochs{patience}, batches of {run.batch_size}, seed {run.seed}")
+    print(f"Adam:    learning rate {run.lr:g}, {schedule}")
+    print(f"Device:  {conditions['device']}, {conditions['threads']} threads, torch {conditions['torch']}")
+
+
+def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> None:
+    """Give a finished run its files, from the best weights in ``model``, and print its result.
+
+    The state to resume from goes last, so that a crash here loses nothing.
+    """
+    best = best_of(history)
+    record = {"format": FORMAT, "run": run.name, "config": run.config, "environment": environment(run.device)}
+    record |= {"history": history, "best_epoch": best["epoch"], **result}
+    save_figure(draw_curves(record), run.files.curves, run.name)
+    save_figure(draw_confusion(record), run.files.confusion, run.name)
+    with atomic_write(run.files.record, run.name) as file:
+        file.write(json.dumps(record, indent=1).encode())
+    weights = {"model": checkpoint.copy_of_weights(model), "config": run.config}
+    weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
+    checkpoint.save(run.files.best, weights, run.name)
+    run.files.live.unlink(missing_ok=True)
+    run.files.state.unlink()
+
+    print(f"Best epoch: {best['epoch']} of {len(history)}, validation accuracy {best['val_accuracy']:.4f}")
+    written = (run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
+    print(f"Written: {', '.join(map(shown, written))}")
+    diagnosis.print_reading(history)
+    print_test(result, run)
+
+
+def print_test(result: dict, run: Run) -> None:
+    """The last two lines, as in the lab report."""
+    print(f"Model loaded from {shown(run.files.best)} ({run.files.best.stat().st_size / 1e6:.1f} MB)")
+    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}")
+
+
+def reuse(model: nn.Module, run: Run) -> None:
+    """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
+    if run.predict:
+        predict(model, run)
+    elif run.test:
+        checkpoint.load_best(model, run)
+        _, _, test_set = load_data(run)
+        print_configuration(run)
+        print_test(evaluate(model, test_set), run)
+    else:
+        show_result(model, run)
+
+
+def predict(model: nn.Module, run: Run) -> None:
+    """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
+    config = checkpoint.load_best(model, run)["config"]
+    mean, std = (torch.tensor(config[name], device=run.device).view(3, 1, 1) for name in ("mean", "std"))
+    unreadable = False
+    for path in run.predict:
+        try:
+            image = photos.read_image(path).to(run.device)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            unreadable = True
+            continue
+        dataset = Dataset(image[None], torch.zeros(1, dtype=torch.int64, device=run.device), mean, std)
+        likeliest = predict_logits(model, dataset)[0].softmax(0).topk(3)
+        classes = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        print(f"{path}: {', '.join(f'{CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
+    if unreadable:
+        raise SystemExit(1)
+
+
+def show_result(model: nn.Module, run: Run) -> None:
+    """Print the result of a finished run from its record, and draw its pictures if they are missing."""
+    try:
+        record = read_record(run.files.record, run.name, run.settings)
+    except ValueError as error:
+        problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
+        raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
+    print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
+    pictures = (run.files.curves, draw_curves), (run.files.confusion, draw_confusion), (run.files.network, None)
+    for path, draw in pictures:
+        if not path.exists():
+            save_figure(draw(record) if draw else summary.draw_network(model), path, run.name)
+            print(f"Written: {shown(path)}")
+    diagnosis.print_reading(record["history"])
+    print(f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}")
+
 
 # ---------------------------------------------------------------- randomness
 
@@ -47,7 +191,7 @@ def generator_for(seed: int, epoch: int, purpose: int) -> torch.Generator:
 # ---------------------------------------------------------------- data
 
 
-class Part(NamedTuple):
+class Dataset(NamedTuple):
     """Images that live on the training device, and how a network gets to see them."""
 
     images: torch.Tensor  # [N, 3, 32, 32] uint8
@@ -56,67 +200,62 @@ class Part(NamedTuple):
     std: torch.Tensor  # [3, 1, 1]
 
 
-def load_data(args: argparse.Namespace) -> tuple[Part, Part, Part]:
-    """The images to train, to validate and to test, on ``args.device``.
+def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
+    """The images to train, to validate and to test, on ``run.device``; completes ``run.config``.
 
     The training set is split nine to one, at random by the seed. Mean and standard deviation per channel are those of
     its first image, as in the lab report's training configuration.
+    Raises SystemExit: CIFAR-10 cannot be had; or the unfinished state is of a run with another configuration.
     """
-    if args.dry_run:
+    if run.dry_run:
         source = "made up, for a dry run"
-        images, labels, test_images, test_labels = made_up_images()
+        images, labels, test_images, test_labels = cifar10.made_up()
     else:
-        directory = args.data_dir or cifar10.find(flags.HERE)
+        directory = run.data_dir or cifar10.find(flags.ROOT)
         source = shown(directory)
         images, labels, test_images, test_labels = cifar10.load(directory)
 
-    order = torch.randperm(len(images), generator=generator_for(args.seed, 0, SPLIT))
+    order = torch.randperm(len(images), generator=generator_for(run.seed, 0, SPLIT))
     n_val = len(images) // 10
     train, val, test = order[:-n_val], order[-n_val:], torch.arange(len(test_images))
-    if args.limit:
-        train, val, test = train[: args.limit], val[: args.limit // 10], test[: args.limit // 10]
+    if run.limit:
+        train, val, test = train[: run.limit], val[: run.limit // 10], test[: run.limit // 10]
     std, mean = torch.ones(3), torch.zeros(3)
-    if not args.no_norm:
-        std, mean = torch.std_mean(images[0].double() / 255, dim=(1, 2), correction=0)
-
+    if not run.no_norm:
+        std, mean = (value.float() for value in torch.std_mean(images[0].double() / 255, dim=(1, 2), correction=0))
+    run.config = run.settings | {"mean": mean.tolist(), "std": std.tolist()}
+    if run.state and run.state["config"] != run.config:
+        raise SystemExit(f"{shown(run.files.state)} is of a run with other settings. {checkpoint.START_ANEW}")
     print(f"Data:    {source}: {len(train):,} images to train, {len(val):,} to validate, {len(test):,} to test")
 
-    def part(images: torch.Tensor, labels: torch.Tensor, chosen: torch.Tensor) -> Part:
-        tensors = images[chosen], labels[chosen], mean.float().view(3, 1, 1), std.float().view(3, 1, 1)
-        return Part(*(tensor.to(args.device) for tensor in tensors))
+    def chosen(images: torch.Tensor, labels: torch.Tensor, which: torch.Tensor) -> Dataset:
+        tensors = images[which], labels[which], mean.view(3, 1, 1), std.view(3, 1, 1)
+        return Dataset(*(tensor.to(run.device) for tensor in tensors))
 
-    return part(images, labels, train), part(images, labels, val), part(test_images, test_labels, test)
-
-
-def made_up_images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """300 images of noise to train and validate and 30 to test, in the form of :func:`cifar10.load`."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (330, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (330,), generator=generator)
-    return images[:300], labels[:300], images[300:], labels[300:]
+    return chosen(images, labels, train), chosen(images, labels, val), chosen(test_images, test_labels, test)
 
 
 def batches(
-    part: Part, batch_size: int, order: torch.Tensor, draws: torch.Tensor | None
+    dataset: Dataset, batch_size: int, order: torch.Tensor, augmentation: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield normalized images [B, 3, 32, 32] float32 and labels [B], in the given order.
 
-    ``draws[i]`` augments the i-th image of ``order``; without ``draws`` none is.
+    ``augmentation`` has the parameters for :func:`augment`, one row for each image of ``order``; None: as they are.
     """
-    scale, shift = 1 / (255 * part.std), -part.mean / part.std
+    scale, shift = 1 / (255 * dataset.std), -dataset.mean / dataset.std
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        images = part.images[rows]
-        if draws is not None:
-            images = augment(images, draws[start : start + batch_size])
+        images = dataset.images[rows]
+        if augmentation is not None:
+            images = augment(images, augmentation[start : start + batch_size])
         images = images.to(torch.float32).mul_(scale).add_(shift)  # in the order of memory, which is three times faster
-        yield images.contiguous(memory_format=memory_format(images.device)), part.labels[rows]
+        yield images.contiguous(memory_format=memory_format(images.device)), dataset.labels[rows]
 
 
 # ---------------------------------------------------------------- augmentation
 
 
-def draw_augmentation(n: int, generator: torch.Generator) -> torch.Tensor:
+def sample_augmentation(n: int, generator: torch.Generator) -> torch.Tensor:
     """Parameters for ``n`` images, [n, 4] float32: crop offset to the right and down, flip (0 or 1), angle in degrees.
 
     The distributions are those of RandomCrop(32, padding=4), RandomHorizontalFlip(0.5) and RandomRotation(15).
@@ -127,22 +266,26 @@ def draw_augmentation(n: int, generator: torch.Generator) -> torch.Tensor:
     return torch.cat([offsets, flips, angles], dim=1)
 
 
-def augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """Crop, flip, then rotate counter-clockwise each image [N, 3, 32, 32] by its own draws [N, 4]; black comes in.
+def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
+    """Crop, flip, then rotate counter-clockwise each image by its own row of ``augmentation`` [N, 4].
+
+    ``images`` are [N, C, S, S], where S is a power of two; uncovered pixels are black.
 
     All three only move pixels (rotation takes the nearest), so together they are one gather: for each pixel of the
     result, where in the original it comes from. The steps are undone in reverse, each with its check for black.
     """
-    n, channels, size, _ = images.shape  # 32, so the bits of -32 tell a coordinate that is not between 0 and 31
-    right, down, flip, angle = draws.view(n, 4, 1).unbind(1)  # [N, 1] each
+    n, channels, size, _ = images.shape
+    right, down, flip, angle = augmentation.view(n, 4, 1).unbind(1)  # [N, 1] each
     centre = (size - 1) / 2
     axis = torch.arange(size, device=images.device) - centre
-    x, y = axis.repeat(size), axis.repeat_interleave(size)  # [1024] each, from the centre
+    x, y = axis.repeat(size), axis.repeat_interleave(size)  # [S * S] each, from the centre
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
-    x, y = (cos * x - sin * y + centre).round_().int(), (sin * x + cos * y + centre).round_().int()  # [N, 1024] each
+    x, y = (cos * x - sin * y + centre).round_().int(), (sin * x + cos * y + centre).round_().int()  # [N, S * S] each
     rotated = x | y
     x = (1 - 2 * flip).int() * x + ((size - 1) * flip + right).int()
     y = y + down.int()
+    # As S is a power of two, the bits of -S are zero in just the coordinates from 0 to S - 1. That makes
+    # one comparison of eight.
     inside = ((rotated | x | y) & -size) == 0
 
     pixel = ((size * y + x) & (size * size - 1)).long()  # any pixel where not inside
@@ -150,100 +293,117 @@ def augment(images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     return moved.mul_(inside[:, None]).view_as(images)
 
 
-# ---------------------------------------------------------------- training and evaluation
+# ---------------------------------------------------------------- training
 
 
-def train(
-    model: nn.Module, train_part: Part, val_part: Part, config: dict, files: Files, state: dict | None
-) -> list[dict]:
-    """Train ``model`` as ``config`` says and return the history: one dict for each epoch.
+def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> list[dict]:
+    """Train ``model``, leave it with the weights of its best epoch, and return the history: a dict for each epoch.
 
-    Adam, cross-entropy, StepLR (lab report, training configuration). After each epoch the best weights so far, the
-    state to continue from, and the curves are on disk. With a ``state``, goes on from there.
-
-    Raises:
-        FloatingPointError: a loss is not finite.
-        OSError: a file cannot be written.
+    Adam, cross-entropy, StepLR (lab report, training configuration). After each epoch the curves, and a state that has
+    the best weights so far, are on disk. If ``run`` has such a state, goes on from there.
+    Raises FloatingPointError: a loss is not finite; OSError: a file cannot be written.
     """
     faster.keep_memory()
-    rebuilt = faster.rebuild(model, train_part.images.shape[1:])
-    optimizer = torch.optim.Adam(rebuilt.parameters(), lr=config["lr"], fused=True)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=1.0 if config["constant_lr"] else 0.5)
-    history = []
-    if state:
-        optimizer.load_state_dict(state["adam"])
-        scheduler.load_state_dict(state["scheduler"])
-        history = state["history"]
-        if best_of(history) is history[-1]:  # a crash may have come between the two files of an epoch
-            save_checkpoint(files.best, best_checkpoint(model, config, history[-1]), files.run)
-
-    while len(history) < config["epochs"] and not out_of_patience(history, config["patience"]):
-        started, epoch, lr = time.perf_counter(), len(history) + 1, scheduler.get_last_lr()[0]
-        train_loss, train_accuracy = train_epoch(rebuilt, optimizer, train_part, config, epoch)
-        _, draws = draw_epoch(val_part, config, epoch, VALIDATION)
-        val_loss, val_accuracy = score(predict_logits(rebuilt, val_part, draws), val_part.labels)
-        if not math.isfinite(val_loss):
-            raise FloatingPointError(
-                f"The validation loss is no longer finite ({val_loss:g}) after epoch {epoch} at learning rate {lr:g}."
-            )
-        metrics = {
-            "epoch": epoch,
-            "learning_rate": lr,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "val_loss": val_loss,
-            "val_accuracy": val_accuracy,
-            "seconds": round(time.perf_counter() - started, 2),
-        }
+    rebuilt = faster.rebuild(model, train_set.images.shape[1:])
+    optimizer = torch.optim.Adam(rebuilt.parameters(), lr=run.lr, fused=True)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP_SIZE, gamma=1.0 if run.constant_lr else GAMMA)
+    history, best = begin_or_resume(optimizer, scheduler, run)
+    while len(history) < run.epochs and not out_of_patience(history, run.patience):
+        metrics = train_and_validate(rebuilt, optimizer, train_set, val_set, run, epoch=len(history) + 1)
         history.append(metrics)
         scheduler.step()
         faster.copy_back(rebuilt, model)
-        is_best = best_of(history) is metrics
-        save_checkpoint(files.last, resume_state(model, optimizer, scheduler, config, history), files.run)
-        if is_best:
-            save_checkpoint(files.best, best_checkpoint(model, config, metrics), files.run)
-        draw_curves({"run": files.run, "history": history}, files.live)
-        print(
-            f"Epoch {epoch:2}/{config['epochs']}  lr {lr:<10g} "
-            f"train loss {train_loss:.4f}, accuracy {train_accuracy:.4f}  "
-            f"val loss {val_loss:.4f}, accuracy {val_accuracy:.4f}  {metrics['seconds']:.1f} s{'  * best' * is_best}"
-        )
+        if best_of(history) is metrics:
+            best = checkpoint.copy_of_weights(model)
+        checkpoint.save_state(run, history, best, model=model, adam=optimizer, scheduler=scheduler)
+        save_figure(draw_curves({"run": run.name, "history": history}), run.files.live, run.name)
+        print_epoch(history, run)
+    model.load_state_dict(best)
     return history
 
 
+def begin_or_resume(
+    optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, run: Run
+) -> tuple[list[dict], dict | None]:
+    """The history and the best weights so far; puts optimizer and schedule where the unfinished state left them."""
+    if run.restart:
+        for path in (run.files.state, run.files.live):
+            path.unlink(missing_ok=True)
+    if not run.state:
+        return [], None
+    optimizer.load_state_dict(run.state["adam"])
+    scheduler.load_state_dict(run.state["scheduler"])
+    return run.state["history"], run.state["best"]
+
+
+def train_and_validate(
+    model: nn.Module, optimizer: torch.optim.Optimizer, train_set: Dataset, val_set: Dataset, run: Run, epoch: int
+) -> dict:
+    """Train for one epoch, validate, and return the metrics of both."""
+    started, lr = time.perf_counter(), optimizer.param_groups[0]["lr"]
+    train_loss, train_accuracy = train_epoch(model, optimizer, train_set, run, epoch)
+    _, augmentation = sample_epoch(val_set, run, epoch, VALIDATION)
+    val_loss, val_accuracy = score(predict_logits(model, val_set, augmentation), val_set.labels)
+    if not math.isfinite(val_loss):
+        raise FloatingPointError(
+            f"The validation loss is no longer finite ({val_loss:g}) after epoch {epoch} at learning rate {lr:g}."
+        )
+    return {
+        "epoch": epoch,
+        "learning_rate": lr,
+        "train_loss": train_loss,
+        "train_accuracy": train_accuracy,
+        "val_loss": val_loss,
+        "val_accuracy": val_accuracy,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def print_epoch(history: list[dict], run: Run) -> None:
+    it = history[-1]
+    print(
+        f"Epoch {it['epoch']:2}/{run.epochs}  lr {it['learning_rate']:<10g} "
+        f"train loss {it['train_loss']:.4f}, accuracy {it['train_accuracy']:.4f}  "
+        f"val loss {it['val_loss']:.4f}, accuracy {it['val_accuracy']:.4f}  "
+        f"{it['seconds']:.1f} s{'  * best' * (best_of(history) is it)}"
+    )
+
+
 def train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, part: Part, config: dict, epoch: int
+    model: nn.Module, optimizer: torch.optim.Optimizer, dataset: Dataset, run: Run, epoch: int
 ) -> tuple[float, float]:
     """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
 
-    The sums stay on the device, so that a GPU does not wait for the host at every step.
-
-    Raises:
-        FloatingPointError: a loss is not finite; noticed after about a second.
+    The sums stay on the device, so that a GPU does not wait for the host at every step; so a loss that is not finite
+    is noticed only after about a second.
     """
-    torch.manual_seed(seed_for(config["seed"], epoch, DROPOUT))
-    order, draws = draw_epoch(part, config, epoch, TRAINING)
-    if len(order) % config["batch_size"] == 1:
+    torch.manual_seed(seed_for(run.seed, epoch, DROPOUT))
+    order, augmentation = sample_epoch(dataset, run, epoch, TRAINING)
+    if len(order) % run.batch_size == 1:
         order = order[:-1]  # batch norm has nothing to average in a batch of one image
-    steps = math.ceil(len(order) / config["batch_size"])
-    label = f"Epoch {epoch:2}/{config['epochs']}"
-    model.train()
+    steps = math.ceil(len(order) / run.batch_size)
+    where = f"epoch {epoch}, step {{}} of {steps}, at learning rate {optimizer.param_groups[0]['lr']:g}"
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
-    for images, labels in with_progress(batches(part, config["batch_size"], order, draws), steps, label):
-        loss, logits = train_step(model, optimizer, images, labels)
-        losses.append(loss)
-        loss_sum += loss * len(labels)
-        correct += (logits.argmax(1) == labels).sum()
-        if len(losses) == steps or time.monotonic() - checked > 1:
-            checked = time.monotonic()
-            finite = torch.stack(losses).isfinite().tolist()
-            if not all(finite):
-                step = 1 + finite.index(False)
-                raise FloatingPointError(
-                    f"The loss is no longer finite ({losses[step - 1]:g}) in epoch {epoch}, step {step} of {steps}, "
-                    f"at learning rate {optimizer.param_groups[0]['lr']:g}."
-                )
+    model.train()
+    with Progress(f"Epoch {epoch:2}/{run.epochs}", "batch", steps) as progress:
+        for images, labels in batches(dataset, run.batch_size, order, augmentation):
+            loss, logits = train_step(model, optimizer, images, labels)
+            losses.append(loss)
+            loss_sum += loss * len(labels)
+            correct += (logits.argmax(1) == labels).sum()
+            progress.update()
+            if len(losses) == steps or time.monotonic() - checked > 1:
+                checked = time.monotonic()
+                check_finite(losses, where)
     return loss_sum.item() / len(order), correct.item() / len(order)
+
+
+def check_finite(losses: list[torch.Tensor], where: str) -> None:
+    """FloatingPointError if one of the losses so far is not finite; ``where`` has a place for its number."""
+    finite = torch.stack(losses).isfinite().tolist()
+    if not all(finite):
+        step = finite.index(False)
+        raise FloatingPointError(f"The loss is no longer finite ({losses[step]:g}) in {where.format(step + 1)}.")
 
 
 def train_step(
@@ -259,47 +419,12 @@ def train_step(
     return loss.detach(), logits.detach()
 
 
-def draw_epoch(part: Part, config: dict, epoch: int, purpose: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """All that is random in a pass over ``part``, on its device: an order, and the augmentation unless it is off."""
-    generator = generator_for(config["seed"], epoch, purpose)
-    order = torch.randperm(len(part.labels), generator=generator)
-    draws = None if config["no_aug"] else draw_augmentation(len(order), generator).to(part.labels.device)
-    return order.to(part.labels.device), draws
-
-
-def with_progress(steps: Iterable, total: int, label: str) -> Iterator:
-    """Pass ``steps`` on under a progress bar or, where there is no terminal, with a plain line every 30 seconds."""
-    bar = tqdm(steps, label, total, leave=False, disable=None, unit="batch")
-    told = time.monotonic()
-    for number, step in enumerate(bar, 1):
-        yield step
-        if bar.disable and time.monotonic() - told > 30:
-            told = time.monotonic()
-            print(f"{label}: batch {number} of {total}")
-
-
-@torch.inference_mode()
-def predict_logits(model: nn.Module, part: Part, draws: torch.Tensor | None = None) -> torch.Tensor:
-    """Logits [N, 10] float32 of ``part`` in evaluation mode, its images augmented if there are ``draws`` [N, 4]."""
-    model.eval()
-    logits = []
-    for images, _ in batches(part, 500, torch.arange(len(part.labels), device=part.labels.device), draws):
-        with autocast(images.device):
-            logits.append(model(images).float())
-    return torch.cat(logits)
-
-
-def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of logits [N, 10] for labels [N]."""
-    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item() / len(labels)
-
-
-def evaluate(model: nn.Module, part: Part) -> dict:
-    """Loss, accuracy, and the confusion matrix (row = true class, column = predicted class) on the test images."""
-    logits = predict_logits(model, part)
-    loss, accuracy = score(logits, part.labels)
-    confusion = torch.bincount(10 * part.labels + logits.argmax(1), minlength=100).view(10, 10)
-    return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist()}
+def sample_epoch(dataset: Dataset, run: Run, epoch: int, purpose: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """All that is random in a pass over ``dataset``, on its device: an order, and the augmentation unless it is off."""
+    generator, device = generator_for(run.seed, epoch, purpose), dataset.labels.device
+    order = torch.randperm(len(dataset.labels), generator=generator)
+    augmentation = None if run.no_aug else sample_augmentation(len(order), generator).to(device)
+    return order.to(device), augmentation
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -313,58 +438,41 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
-def best_of(history: list[dict]) -> dict:
-    """The epoch with the highest validation accuracy, the earliest of equals (lab report, questions 3 and 6)."""
-    return max(history, key=lambda epoch: epoch["val_accuracy"])
+# ---------------------------------------------------------------- evaluation
 
 
-def out_of_patience(history: list[dict], patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought no new best; never if it is None."""
-    return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
+@torch.inference_mode()
+def predict_logits(model: nn.Module, dataset: Dataset, augmentation: torch.Tensor | None = None) -> torch.Tensor:
+    """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4]."""
+    model.eval()
+    order, logits = torch.arange(len(dataset.labels), device=dataset.labels.device), []
+    for images, _ in batches(dataset, 500, order, augmentation):
+        with autocast(images.device):
+            logits.append(model(images).float())
+    return torch.cat(logits)
 
 
-def best_checkpoint(model: nn.Module, config: dict, metrics: dict) -> dict:
-    """The weights, on the CPU and in plain layout so that they load anywhere, and where they come from."""
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return {"model": weights, "config": config, "epoch": metrics["epoch"], "val_accuracy": metrics["val_accuracy"]}
+def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of logits [N, 10] for labels [N]."""
+    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item() / len(labels)
 
 
-def resume_state(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    config: dict,
-    history: list[dict],
-) -> dict:
-    """All that the next epoch depends on; random states are not in it, for each epoch seeds its own."""
-    return {
-        "model": model.state_dict(),
-        "adam": optimizer.state_dict(),  # of the rebuilt network, whose weights have other shapes
-        "scheduler": scheduler.state_dict(),
-        "config": config,
-        "history": history,
-        "environment": environment(next(model.parameters()).device),
-    }
+def evaluate(model: nn.Module, dataset: Dataset) -> dict:
+    """Loss, accuracy, and the confusion matrix (row = true class, column = predicted class) on the test images."""
+    logits = predict_logits(model, dataset)
+    loss, accuracy = score(logits, dataset.labels)
+    confusion = torch.bincount(10 * dataset.labels + logits.argmax(1), minlength=100).view(10, 10)
+    return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist()}
 
 
-def environment(device: torch.device) -> dict:
-    """What the numbers of a run depend on beside its settings."""
-    return {
-        "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
-        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-    }
+# ---------------------------------------------------------------- plots
 
 
-# ---------------------------------------------------------------- pictures
-
-
-def draw_curves(record: dict, path: Path) -> None:
+def draw_curves(record: dict) -> Figure:
     """Draw loss and accuracy over the epochs from a run's record, and the test result once it is there."""
     history, best = record["history"], best_of(record["history"])["epoch"]
     epochs = [metrics["epoch"] for metrics in history]
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, name in (("train", "training"), ("val", "validation")):
             values = [metrics[f"{part}_{metric}"] for metrics in history]
@@ -378,15 +486,14 @@ def draw_curves(record: dict, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(record["run"])
-    with whole_file(path, record["run"]) as file:
-        figure.savefig(file, format="png", dpi=120)
+    return figure
 
 
-def draw_confusion(record: dict, path: Path) -> None:
+def draw_confusion(record: dict) -> Figure:
     """Draw how often each class is taken for which, and beside it the accuracy for each class, from a run's record."""
     counts = np.array(record["confusion_matrix"])
     shares = counts / counts.sum(1, keepdims=True).clip(1)  # of a true class
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    figure = Figure(figsize=(11, 6.4), dpi=120, layout="constrained")
     matrix, bars = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
     matrix.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")  # a root, so that errors show
     for (row, column), count in np.ndenumerate(counts):
@@ -403,5 +510,4 @@ def draw_confusion(record: dict, path: Path) -> None:
     bars.set(xlabel="accuracy for each true class", xlim=(0, 1.25), title=f"all: {record['test_accuracy']:.3f}")
     bars.grid(axis="x", alpha=0.3)
     figure.suptitle(record["run"])
-    with whole_file(path, record["run"]) as file:
-        figure.savefig(file, format="png", dpi=120)
+    return figure

@@ -9,11 +9,6 @@
 --run goes on with unfinished runs, and writes the report again after each run.
 """
 
-import interruption
-
-if __name__ == "__main__":
-    interruption.end_quietly()  # during the imports below, which take seconds
-
 import argparse
 import contextlib
 import os
@@ -24,41 +19,52 @@ import sys
 import threading
 from pathlib import Path
 
-import flags
-from checkpoints import shown, whole_file
-from experiment import drop_output, prepare_output
-from page import Records, draw_results, page
-from records import read_record
-from reported import BATCH128, FIGURES, Run
+import task1_simplecnn
+import task2_resnet18
+from lab import exits, flags
+from lab.claims import BATCH128, FIGURES
+from lab.figures import draw_results
+from lab.files import atomic_write, save_figure, shown
+from lab.page import Records, page
+from lab.record import read_record
 
 RUNS = (*FIGURES, BATCH128)
+TASKS = {
+    "task1_simplecnn": (task1_simplecnn.SimpleCNN, task1_simplecnn.DEFAULTS),
+    "task2_resnet18": (task2_resnet18.ResNet18, task2_resnet18.DEFAULTS),
+}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Do what the flags say, of ``argv`` or the command line.
 
-    Raises:
-        SystemExit: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM; 1 if a run failed, if a record cannot
-            be used, or if a file cannot be written.
+    Raises SystemExit: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM; 1 if a run failed, if a record
+    cannot be used, or if a file cannot be written.
     """
-    prepare_output()
-    args, failures = parse_arguments(argv), []
-    try:
-        with interruption.as_exception():
-            rebuild(args, failures)
-        code = 1 if failures else 0
-    except BrokenPipeError:  # nobody reads any more, as after `| head`
-        drop_output()
-        raise SystemExit(1) from None
-    except KeyboardInterrupt as interrupt:
-        failures.append("Interrupted. The same command goes on.")
-        code = 128 + interrupt.args[0]
-    except OSError as error:
-        failures.append(f"{error.strerror or error}: {shown(Path(error.filename or 'standard output'))}.")
-        code = 1
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    raise SystemExit(code)
+    exits.make_output_safe()
+    args = parse_arguments(argv)
+    failures = []
+    with exits.told_in_one_line(lambda error: "The same command goes on." * isinstance(error, KeyboardInterrupt)):
+        try:
+            records, skipped = collect(args.output_dir)
+            failures += [f"Left out: plots/{name}: {reason}" for name, reason in skipped.items()]
+            commands = missing_commands(args, records, skipped) if args.run or args.list else []
+            if args.list:
+                print("".join(f"{shlex.join(command)}\n" for command in commands), end="")
+            else:
+                write(args, records, skipped)
+            for number, command in enumerate(commands if args.run else [], 1):
+                print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
+                if reason := train(command):
+                    failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
+                try:
+                    write(args, *collect(args.output_dir))
+                except OSError as error:  # the next run may still be trained
+                    failures.append(f"The report was not written: {error.strerror}: {error.filename}.")
+        finally:
+            print("".join(f"{failure}\n" for failure in failures), end="", file=sys.stderr)
+    if failures:
+        raise SystemExit(1)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -68,10 +74,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     mode.add_argument("--list", action="store_true", help="print the commands that --run would call")
     flag = parser.add_argument
     flag("--plot", action="store_true", help="draw plots/results.png, too; --run does")
-    flag("--seeds", type=flags.whole(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: the seeds (0)")
+    flag("--seeds", type=flags.integer(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: seeds (0)")
     flag("--device", help="for --run and --list: passed on to the scripts")
     flag("--data-dir", type=Path, metavar="DIR", help="for --run and --list: passed on to the scripts")
-    flag("--output-dir", type=Path, default=flags.HERE, metavar="DIR", help="has plots/, gets REPORT.md (here)")
+    flag("--output-dir", type=Path, default=flags.ROOT, metavar="DIR", help="has plots/, gets REPORT.md (here)")
     args = parser.parse_args(argv)
     if not (args.run or args.list):
         for name in ("seeds", "device", "data_dir"):
@@ -82,71 +88,39 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def rebuild(args: argparse.Namespace, failures: list[str]) -> None:
-    """Write the report, after each run if runs are to be trained; adds what goes wrong to ``failures``."""
-    records, skipped = collect(args.output_dir)
-    failures += [f"Left out: plots/{name}: {reason}" for name, reason in skipped.items()]
-    commands = missing_commands(args, records, skipped) if args.run or args.list else []
-    if args.list:
-        for command in commands:
-            print(shlex.join(command))
-        return
-    write(args)
-    for number, command in enumerate(commands, 1):
-        print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
-        if reason := train(command):
-            failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
-        try:
-            write(args)
-        except OSError as error:  # the next run may still be trained
-            failures.append(f"The report was not written: {error.strerror}: {error.filename}.")
-
-
-def write(args: argparse.Namespace) -> None:
-    """Write the report from what is there now; OSError if that cannot be done."""
-    records, skipped = collect(args.output_dir)
-    (args.output_dir / "plots").mkdir(parents=True, exist_ok=True)
+def write(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -> None:
+    """Write the report, and draw the picture of its results if it is asked for; OSError if that cannot be done."""
+    plots = args.output_dir / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
     written = [args.output_dir / "REPORT.md"]
     if args.plot or args.run:
-        written.append(args.output_dir / "plots" / "results.png")
-        draw_results(records, written[-1])
-    with whole_file(written[0], f"REPORT.{os.getpid()}") as file:
-        file.write(page(records, skipped, args.output_dir).encode())
+        written.append(plots / "results.png")
+        save_figure(draw_results(records), written[-1], f"results.{os.getpid()}")
+    with atomic_write(written[0], f"REPORT.{os.getpid()}") as file:
+        file.write(page(records, skipped, args.output_dir, TASKS).encode())
     print(f"Written: {', '.join(map(shown, written))}")
 
 
 # ---------------------------------------------------------------- the runs
 
 
-def named(stem: str) -> tuple[Run, dict] | None:
-    """The run that a file name belongs to, and the settings that are not its script's defaults, or None."""
-    name, _, seed = stem.partition("_seed")
-    for run in RUNS:
-        changes = run.changes | ({"seed": int(seed)} if seed.isdecimal() and seed != "0" else {})
-        if run.name == name and flags.run_name(run.script.__name__, changes) == stem:
-            return run, changes
-    return None
-
-
 def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
-    """The records of the report's runs, and for each file that cannot be used the reason.
-
-    Runs of other settings are no runs of the report.
-    """
+    """The records of the report's runs, with ascending seeds, and for each file that cannot be used the reason."""
     records, skipped = {run.name: [] for run in RUNS}, {}
-    for path in sorted((output_dir / "plots").glob("*.json")):
-        if not (found := named(path.stem)):
-            continue
-        run, changes = found
-        settings = {"task": run.script.__name__} | flags.USUAL | run.script.DEFAULTS | changes
-        try:
-            records[run.name].append(read_record(path, path.stem, settings))
-        except ValueError as error:
-            skipped[path.name] = f"{error}. To train this run again, remove the file."
-        except OSError as error:
-            skipped[path.name] = f"{error.strerror}."
-    for runs in records.values():
-        runs.sort(key=lambda record: record["config"]["seed"])
+    for run in RUNS:
+        for path in sorted((output_dir / "plots").glob(f"{run.name}*.json")):
+            seed = path.stem.removeprefix(run.name).removeprefix("_seed")
+            changes = run.changes | ({"seed": int(seed)} if seed.isdecimal() and seed != "0" else {})
+            if flags.run_name(run.task, changes) != path.stem:
+                continue  # a run of other settings is no run of the report
+            try:
+                record = read_record(path, path.stem, flags.all_settings(TASKS[run.task][1], changes))
+                records[run.name].append(record)
+            except ValueError as error:
+                skipped[path.name] = f"{error}. To train this run again, remove the file."
+            except OSError as error:
+                skipped[path.name] = f"{error.strerror}."
+        records[run.name].sort(key=lambda record: record["config"]["seed"])
     return records, skipped
 
 
@@ -158,7 +132,7 @@ def missing_commands(args: argparse.Namespace, records: Records, skipped: dict[s
     places = {
         "device": args.device,
         "data_dir": args.data_dir and args.data_dir.absolute(),  # a scheduler may start in another folder
-        "output_dir": None if args.output_dir == flags.HERE else args.output_dir.absolute(),
+        "output_dir": None if args.output_dir == flags.ROOT else args.output_dir.absolute(),
     }
     places = {name: place for name, place in places.items() if place is not None}
     done = {record["run"] for runs in records.values() for record in runs} | {Path(name).stem for name in skipped}
@@ -166,8 +140,8 @@ def missing_commands(args: argparse.Namespace, records: Records, skipped: dict[s
     for seed in dict.fromkeys(args.seeds or [0]):
         for run in RUNS:
             changes = run.changes | ({"seed": seed} if seed else {})
-            if flags.run_name(run.script.__name__, changes) not in done:
-                script = str(flags.HERE / f"{run.script.__name__}.py")
+            if flags.run_name(run.task, changes) not in done:
+                script = str(flags.ROOT / f"{run.task}.py")
                 commands.append([sys.executable, script, *flags.words(changes | places), "--resume"])
     return commands
 

@@ -8,17 +8,12 @@
 Test accuracy: 0.816 (the report's: 0.817). One run, seed 0, 32 minutes on two cores of an AMD EPYC, PyTorch 2.14.1.
 """
 
-import interruption
-
-if __name__ == "__main__":
-    interruption.end_quietly()  # during the imports below, which take seconds
-
 import torch
 from torch import nn
 
-import experiment
+import common
 
-DEFAULTS = {"epochs": 80, "batch_size": 128, "lr": 0.001}
+DEFAULTS = {"task": "task1_simplecnn", "epochs": 80, "batch_size": 128, "lr": 0.001}
 
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -51,7 +46,16 @@ class SimpleCNN(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    experiment.main(__doc__, "task1_simplecnn", SimpleCNN, argv, DEFAULTS)
+    """Train, validate and test the network, or reuse a finished run, as the flags say."""
+    with common.open_run(__doc__, DEFAULTS, argv) as run:
+        model = common.build(SimpleCNN, run)
+        if run.is_over:
+            return common.reuse(model, run)
+        train_set, val_set, test_set = common.load_data(run)
+        common.describe(model, run)
+        history = common.train(model, train_set, val_set, run)
+        result = common.evaluate(model, test_set)
+        common.finish(model, history, result, run)
 
 
 if __name__ == "__main__":

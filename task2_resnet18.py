@@ -11,17 +11,12 @@
 Test accuracy: 0.842 (the report's: 0.853). One run, seed 0, 76 minutes on two cores of an AMD EPYC, PyTorch 2.14.1.
 """
 
-import interruption
-
-if __name__ == "__main__":
-    interruption.end_quietly()  # during the imports below, which take seconds
-
 import torch
 from torch import nn
 
-import experiment
+import common
 
-DEFAULTS = {"epochs": 80, "batch_size": 64, "lr": 0.001}
+DEFAULTS = {"task": "task2_resnet18", "epochs": 80, "batch_size": 64, "lr": 0.001}
 
 
 class ResBlock(nn.Module):
@@ -92,7 +87,16 @@ class ResNet18(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    experiment.main(__doc__, "task2_resnet18", ResNet18, argv, DEFAULTS)
+    """Train, validate and test the network, or reuse a finished run, as the flags say."""
+    with common.open_run(__doc__, DEFAULTS, argv) as run:
+        model = common.build(ResNet18, run)
+        if run.is_over:
+            return common.reuse(model, run)
+        train_set, val_set, test_set = common.load_data(run)
+        common.describe(model, run)
+        history = common.train(model, train_set, val_set, run)
+        result = common.evaluate(model, test_set)
+        common.finish(model, history, result, run)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import faster
 import task1_simplecnn
 import task2_resnet18
+from lab import faster
 
 SEEDS = 0, 1
 

@@ -39,14 +39,13 @@ from torchvision import transforms
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import cifar10
+
 import common
-import experiment
-import faster
-import flags
 import task1_simplecnn
 import task2_resnet18
-from checkpoints import whole_file
+from lab import cifar10, faster, flags
+from lab.checkpoint import environment
+from lab.files import atomic_write
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -58,7 +57,7 @@ WARM_UP, STEPS = 5, 40  # of each turn
 Variant = dict[str, Callable[[int], None]]  # what can be timed, each for a number of steps
 
 
-def plain(args: argparse.Namespace, workers: int) -> Variant:
+def plain(run: flags.Run, workers: int) -> Variant:
     """A."""
     augmentation = [
         transforms.RandomCrop(32, padding=4),
@@ -67,24 +66,24 @@ def plain(args: argparse.Namespace, workers: int) -> Variant:
         transforms.ToTensor(),
         transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     ]
-    images = torchvision.datasets.CIFAR10(args.data_dir, transform=transforms.Compose(augmentation))
+    images = torchvision.datasets.CIFAR10(run.data_dir, transform=transforms.Compose(augmentation))
     loader = torch.utils.data.DataLoader(
         images,
-        args.batch_size,
+        run.batch_size,
         shuffle=True,
         num_workers=workers,
         drop_last=True,
-        pin_memory=args.device.type == "cuda",
+        pin_memory=run.device.type == "cuda",
         persistent_workers=workers > 0,
     )
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
-    model = TASKS[args.task][1]().to(args.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    model = TASKS[run.task][1]().to(run.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
 
     def train(steps: int) -> None:
         model.train()
         for images, labels in itertools.islice(batches, steps):
-            images, labels = images.to(args.device, non_blocking=True), labels.to(args.device, non_blocking=True)
+            images, labels = images.to(run.device, non_blocking=True), labels.to(run.device, non_blocking=True)
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
@@ -92,27 +91,27 @@ def plain(args: argparse.Namespace, workers: int) -> Variant:
     return {"train": train}
 
 
-def project(args: argparse.Namespace) -> Variant:
+def project(run: flags.Run) -> Variant:
     """B, set up as ``common.train`` does it, and C."""
-    part, _, _ = common.load_data(args)
-    config = experiment.config_of(args, part)
+    train_set, _, _ = common.load_data(run)
     faster.keep_memory()
-    model = faster.rebuild(experiment.build(args, TASKS[args.task][0]), part.images.shape[1:])
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
+    model = faster.rebuild(common.build(TASKS[run.task][0], run), train_set.images.shape[1:])
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
     epochs = itertools.count(1)
 
-    def epoch_of(steps: int) -> common.Part:
-        images = steps * args.batch_size
-        spread = slice(None, images * (len(part.labels) // images), len(part.labels) // images)  # over all of memory
-        return part._replace(images=part.images[spread], labels=part.labels[spread])
+    def epoch_of(steps: int) -> common.Dataset:
+        images = steps * run.batch_size
+        apart = len(train_set.labels) // images
+        spread = slice(None, images * apart, apart)  # over all of memory
+        return train_set._replace(images=train_set.images[spread], labels=train_set.labels[spread])
 
     def batches(steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         epoch = epoch_of(steps)
-        order, draws = common.draw_epoch(epoch, config, next(epochs), common.TRAINING)
-        return common.batches(epoch, args.batch_size, order, draws)
+        order, augmentation = common.sample_epoch(epoch, run, next(epochs), common.TRAINING)
+        return common.batches(epoch, run.batch_size, order, augmentation)
 
     def train(steps: int) -> None:
-        common.train_epoch(model, optimizer, epoch_of(steps), config, next(epochs))
+        common.train_epoch(model, optimizer, epoch_of(steps), run, next(epochs))
 
     def data(steps: int) -> None:
         for _ in batches(steps):
@@ -128,21 +127,21 @@ def project(args: argparse.Namespace) -> Variant:
     return {"train": train, "data": data, "step": step}
 
 
-def serve(connection: Connection, setup: Callable[..., Variant], args: argparse.Namespace, *more: int) -> None:
+def serve(connection: Connection, setup: Callable[..., Variant], run: flags.Run, *more: int) -> None:
     """In a process of its own: set a variant up, then time what is asked for, until ``peak`` is."""
-    torch.set_num_threads(args.threads)
-    on_cpu = args.device.type == "cpu"
+    torch.set_num_threads(run.threads)
+    on_cpu = run.device.type == "cpu"
     with contextlib.redirect_stdout(io.StringIO()):
-        variant = setup(args, *more)
+        variant = setup(run, *more)
     connection.send("ready")
     while (wanted := connection.recv()) != "peak":
         for steps in (WARM_UP, STEPS):
             started = time.perf_counter()
             variant[wanted](steps)
-            on_cpu or torch.accelerator.synchronize(args.device)
+            on_cpu or torch.accelerator.synchronize(run.device)
         connection.send((time.perf_counter() - started) / STEPS)
-    on_gpu = args.device.type == "cuda"
-    connection.send(torch.cuda.max_memory_allocated(args.device) if on_gpu else peak_memory())
+    on_gpu = run.device.type == "cuda"
+    connection.send(torch.cuda.max_memory_allocated(run.device) if on_gpu else peak_memory())
 
 
 def peak_memory() -> float:
@@ -154,10 +153,10 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def start(setup: Callable[..., Variant], args: argparse.Namespace, *more: int) -> Callable[[str], float]:
+def start(setup: Callable[..., Variant], run: flags.Run, *more: int) -> Callable[[str], float]:
     """Start a variant; the result asks it for the seconds of a step, or for the most bytes that it has had at once."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=serve, args=(theirs, setup, args, *more))
+    process = multiprocessing.Process(target=serve, args=(theirs, setup, run, *more))
     process.start()
     theirs.close()  # so that an error over there is an EOFError here
     ours.recv()  # when it is set up, and no longer takes time from the others
@@ -172,21 +171,21 @@ def start(setup: Callable[..., Variant], args: argparse.Namespace, *more: int) -
     return ask
 
 
-def compare(args: argparse.Namespace, rounds: int) -> dict:
+def compare(run: flags.Run, rounds: int) -> dict:
     """Seconds and ratios of one task, printed and as a dict."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    rivals = {workers: start(plain, args, workers) for workers in (0, 1, 2, 4, 8, 16) if workers <= cores}
+    rivals = {workers: start(plain, run, workers) for workers in (0, 1, 2, 4, 8, 16) if workers <= cores}
     trials = {workers: min(ask("train") for _ in range(2)) for workers, ask in rivals.items()}
     workers = min(trials, key=trials.get)
     for other, ask in rivals.items():
         if other != workers:
             ask("peak")
-    a, b, c = rivals[workers], start(project, args), start(project, args)
+    a, b, c = rivals[workers], start(project, run), start(project, run)
     seconds = [(a("train"), b("train"), c("step"), b("data")) for _ in range(rounds)]
     peak_a, peak_b, _ = a("peak"), b("peak"), c("peak")
 
     names = {"A": f"plain PyTorch ({workers} workers)", "B": "this project", "C": "its ceiling"}
-    found = {"batch_size": args.batch_size, "workers": workers}
+    found = {"batch_size": run.batch_size, "workers": workers}
     found["milliseconds"] = {
         name: 1000 * statistics.median(times) for name, times in zip(names, zip(*seconds, strict=True), strict=False)
     }
@@ -194,11 +193,11 @@ def compare(args: argparse.Namespace, rounds: int) -> dict:
     found["B/C"] = statistics.median(c / b for _, b, c, _ in seconds)
     found["data"] = statistics.median(data / b for _, b, _, data in seconds)
     found["peak_megabytes"] = {"A": peak_a / 1e6, "B": peak_b / 1e6}
-    print(f"{args.task}, batches of {args.batch_size}")
+    print(f"{run.task}, batches of {run.batch_size}")
     for name, what in names.items():
         milliseconds = found["milliseconds"][name]
         print(
-            f"  {name}  {what:27} {1000 * args.batch_size / milliseconds:8.0f} images/s  {milliseconds:7.2f} ms a step"
+            f"  {name}  {what:27} {1000 * run.batch_size / milliseconds:8.0f} images/s  {milliseconds:7.2f} ms a step"
         )
     print(f"  B/A {found['B/A']:.2f}   B/C {found['B/C']:.2f}   data path {100 * found['data']:.1f} % of B")
     print(f"  peak memory: A {peak_a / 1e6:.0f} MB{' and its workers' if workers else ''}, B {peak_b / 1e6:.0f} MB")
@@ -209,8 +208,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     threads = torch.get_num_threads()
     flag = parser.add_argument
-    flag("--threads", type=flags.whole(1, 1024), default=threads, metavar="N", help=f"threads of the CPU ({threads})")
-    flag("--rounds", type=flags.whole(1, 1000), default=7, metavar="N", help="turns of each variant (7)")
+    flag("--threads", type=flags.integer(1, 1024), default=threads, metavar="N", help=f"threads of the CPU ({threads})")
+    flag("--rounds", type=flags.integer(1, 1000), default=7, metavar="N", help="turns of each variant (7)")
     flag("--device", type=flags.device, default="auto", help="as of the task scripts (auto)")
     flag(
         "--json", type=Path, default=HERE / "speed.json", metavar="FILE", help="where the figures go (beside this file)"
@@ -218,12 +217,12 @@ def main() -> None:
     chosen = parser.parse_args()
     if not os.access(chosen.json.parent, os.W_OK):
         parser.error(f"argument --json: cannot write to {chosen.json.parent}")
-    directory = cifar10.find(flags.HERE)
+    directory = cifar10.find(flags.ROOT)
     if cifar10.damaged(directory):
         sys.exit(f"The real CIFAR-10 is not in {directory}; the task scripts download it.")
     multiprocessing.set_start_method("spawn")
 
-    machine = common.environment(chosen.device) | {
+    machine = environment(chosen.device) | {
         "threads": chosen.threads,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "torchvision": torchvision.__version__,
@@ -233,14 +232,14 @@ def main() -> None:
     found = {}
     try:
         for task, (_, _, defaults) in TASKS.items():
-            args = flags.parse_arguments("", task, defaults, ["--device", str(chosen.device)])
-            args.threads, args.data_dir = chosen.threads, directory
-            found[task] = compare(args, chosen.rounds)
+            run = flags.parse("", defaults, ["--device", str(chosen.device)])
+            run.threads, run.data_dir = chosen.threads, directory
+            found[task] = compare(run, chosen.rounds)
     finally:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()
     record = {"machine": machine, "rounds": chosen.rounds, "tasks": found}
-    with whole_file(chosen.json, "speed") as file:
+    with atomic_write(chosen.json, "speed") as file:
         file.write(f"{json.dumps(record, indent=1)}\n".encode())
 
 

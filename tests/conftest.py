@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import cifar10
-import flags
+from lab import cifar10, flags
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +23,7 @@ def ctrl_c():
 @pytest.fixture(scope="session")
 def cifar_dir():
     """The real CIFAR-10, where the scripts find it; without it the test is skipped, for it downloads nothing."""
-    directory = cifar10.find(flags.HERE)
+    directory = cifar10.find(flags.ROOT)
     if cifar10.damaged(directory):
         pytest.skip(f"needs the real CIFAR-10, which is not in {directory}")
     return directory

@@ -27,9 +27,9 @@ FAULT, MOMENT, FILE, COUNT, SCRIPT = sys.argv[1:6]
 sys.argv[:] = sys.argv[5:]
 sys.path.insert(0, os.path.dirname(SCRIPT))
 
-import checkpoints  # noqa: E402
+from lab import files  # noqa: E402
 
-writings, replace, fsync, unlink, whole_file = [], os.replace, os.fsync, pathlib.Path.unlink, checkpoints.whole_file
+writings, replace, fsync, unlink, atomic_write = [], os.replace, os.fsync, pathlib.Path.unlink, files.atomic_write
 
 
 def reach(moment: str, name: str) -> None:
@@ -50,9 +50,9 @@ class PlantedFile(io.BufferedWriter):
 
 
 @contextlib.contextmanager
-def planted_whole_file(path, run):
+def planted_atomic_write(path, owner):
     writings.append(path.name)
-    with whole_file(path, run) as file:
+    with atomic_write(path, owner) as file:
         yield file
 
 
@@ -77,6 +77,6 @@ def planted_unlink(path, **how):
     unlink(path, **how)
 
 
-checkpoints.whole_file, checkpoints.open = planted_whole_file, planted_open
+files.atomic_write, files.open = planted_atomic_write, planted_open
 os.fsync, os.replace, pathlib.Path.unlink = planted_fsync, planted_replace, planted_unlink
 runpy.run_path(SCRIPT, run_name="__main__")

@@ -18,7 +18,7 @@ def one_after_the_other(image, draw):
 
 
 def check(images):
-    draws = common.draw_augmentation(len(images), torch.Generator().manual_seed(0))
+    draws = common.sample_augmentation(len(images), torch.Generator().manual_seed(0))
     assert torch.equal(common.augment(images, draws), torch.stack(list(map(one_after_the_other, images, draws))))
 
 
@@ -39,7 +39,7 @@ def test_augmentation_at_its_bounds(draw):
 
 def test_parameters_have_torchvisions_distributions():
     n = 20_000
-    draws = common.draw_augmentation(n, torch.Generator().manual_seed(2))
+    draws = common.sample_augmentation(n, torch.Generator().manual_seed(2))
     torch.manual_seed(2)
     image = torch.empty(3, 40, 40)
     crops = torch.tensor([RandomCrop.get_params(image, (32, 32))[:2] for _ in range(n)]) - 4
@@ -58,5 +58,5 @@ def test_parameters_have_torchvisions_distributions():
 
 def test_every_image_has_parameters_of_its_own():
     image = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8).expand(50, -1, -1, -1)
-    augmented = common.augment(image, common.draw_augmentation(50, torch.Generator().manual_seed(3)))
+    augmented = common.augment(image, common.sample_augmentation(50, torch.Generator().manual_seed(3)))
     assert len({tuple(image.flatten().tolist()) for image in augmented}) == 50

@@ -16,14 +16,13 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-import cifar10
 import common
-import flags
 import task1_simplecnn
+from lab import cifar10, flags
 
 
 def parse(*words):
-    return flags.parse_arguments("", "task", task1_simplecnn.DEFAULTS, ["--dry-run", "--device", "cpu", *words])
+    return flags.parse("", task1_simplecnn.DEFAULTS, ["--dry-run", "--device", "cpu", *words])
 
 
 # ---------------------------------------------------------------- what is trained on
@@ -73,9 +72,9 @@ def test_batches_are_normalized_and_in_order():
     torch.testing.assert_close(torch.cat([first, second]), expected)
     assert torch.equal(first_labels, test.labels[order[:15]])
     assert first.is_contiguous(memory_format=torch.channels_last)
-    draws = common.draw_augmentation(20, torch.Generator().manual_seed(0))
+    draws = common.sample_augmentation(20, torch.Generator().manual_seed(0))
     (augmented, _), _ = common.batches(train, 15, order, draws)
-    black = common.augment(train.images[order[:15]], draws[:15]).float() / 255  # normalized after black has come in
+    black = common.augment(train.images[order[:15]], draws[:15]).float() / 255  # normalized after that
     torch.testing.assert_close(augmented, (black - train.mean) / train.std)
     args = parse("--no-norm")
     (plain, _), *_ = common.batches(common.load_data(args)[0], 15, order, None)
@@ -252,10 +251,11 @@ def test_a_directory_that_cannot_be_is_reported(server, tmp_path):
 def test_two_processes_may_download_at_once(server, tmp_path):
     constants = server.constants | {"SOURCES": server.sources("slow"), "SLOW": 0}
     code = (
-        f"import json, pathlib, cifar10; vars(cifar10).update(json.loads({json.dumps(json.dumps(constants))}))\n"
+        "import json, pathlib; from lab import cifar10\n"
+        f"vars(cifar10).update(json.loads({json.dumps(json.dumps(constants))}))\n"
         f"print('ready', flush=True); input(); cifar10.download(pathlib.Path({str(tmp_path)!r}))"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": flags.HERE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": flags.ROOT}
     two = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
     for process in two:
         assert process.stdout.readline() == "ready\n"

@@ -5,15 +5,13 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from torch._subclasses import FakeTensorMode
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import common
-import experiment
-import faster
-import flags
 import task1_simplecnn
 import task2_resnet18
+from lab import faster, flags
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -21,7 +19,7 @@ TASKS = pytest.mark.parametrize(("network", "task"), [(SimpleCNN, "task1_simplec
 
 
 def dry_run(task, *words):
-    return flags.parse_arguments("", task, task2_resnet18.DEFAULTS, ["--dry-run", *words])
+    return flags.parse("", task2_resnet18.DEFAULTS | {"task": task}, ["--dry-run", *words])
 
 
 def fake_gpu():
@@ -39,21 +37,21 @@ def fake_gpu():
 def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
     """Forward passes under PyTorch's fake tensors, which have a device, a shape, and no numbers to compare."""
     monkeypatch.setattr(torch, "allclose", lambda *tensors, atol: True)
-    args = dry_run(task, *words)
-    args.device = torch.device("cuda")
-    config = {name: getattr(args, name) for name in experiment.SETTINGS}
+    monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: [0.0] * len(tensor))
+    run = dry_run(task, *words)
+    run.device = torch.device("cuda")
     with FakeTensorMode():
-        train_part, val_part, _ = common.load_data(args)
-        with args.device:
+        train_set, val_set, _ = common.load_data(run)
+        with run.device:
             model = faster.rebuild(network(), (3, 32, 32)).train()
-        order, draws = common.draw_epoch(train_part, config, 1, common.TRAINING)
-        for images, labels in common.batches(train_part, 64, order, draws):
+        order, draws = common.sample_epoch(train_set, run, 1, common.TRAINING)
+        for images, labels in common.batches(train_set, 64, order, draws):
             with common.autocast(images.device):
                 loss = F.cross_entropy(model(images), labels)
             assert {images.device.type, labels.device.type, loss.device.type} == {"cuda"}
             assert images.is_contiguous(memory_format=torch.channels_last)
-        _, draws = common.draw_epoch(val_part, config, 1, common.VALIDATION)
-        logits = common.predict_logits(model, val_part, draws)
+        _, draws = common.sample_epoch(val_set, run, 1, common.VALIDATION)
+        logits = common.predict_logits(model, val_set, draws)
         assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", torch.float32, (30, 10))
 
 
@@ -71,15 +69,15 @@ class Waits(TorchDispatchMode):
 @TASKS
 def test_a_longer_epoch_reads_no_more_numbers_back(network, task, monkeypatch, capsys):
     monkeypatch.setattr(common.time, "monotonic", lambda: 0.0)  # so that the look at the losses, once a second, is out
-    args = dry_run(task)
-    part, _, _ = common.load_data(args)
-    config = experiment.config_of(args, part)
+    run = dry_run(task)
+    train_set, _, _ = common.load_data(run)
     model = faster.rebuild(network(), (3, 32, 32))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     waits = []
     for batch_size in (135, 30):
+        run.batch_size = batch_size
         with Waits() as counter:
-            common.train_epoch(model, optimizer, part, config | {"batch_size": batch_size}, 1)
+            common.train_epoch(model, optimizer, train_set, run, 1)
         waits.append(counter.count)
     assert waits[0] == waits[1] > 0
 

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-import flags
-from diagnosis import RULES, diagnose, last_gain
+from lab import flags
+from lab.diagnosis import RULES, diagnose, last_gain
 
 
 def curves(train, val=None, rate=lambda epoch: 0.001, epochs=80, noise=0.01):
@@ -148,4 +148,4 @@ def test_noise_does_not_hide_from_which_epoch_nothing_is_gained(noise):
 
 @pytest.mark.parametrize(("run", "expected"), REAL.items())
 def test_real_curves_are_read_as_their_picture_looks(run, expected):
-    assert names(json.loads((flags.HERE / "plots" / f"{run}.json").read_text())["history"]) == expected
+    assert names(json.loads((flags.ROOT / "plots" / f"{run}.json").read_text())["history"]) == expected

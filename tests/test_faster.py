@@ -10,9 +10,8 @@ import torchvision
 from torch import nn
 
 import common
-import faster
-import flags
 import task2_resnet18
+from lab import faster, flags
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -147,12 +146,12 @@ def test_a_checkpoint_holds_the_weights_that_were_validated(made_up, tmp_path):
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "plots").glob("*.json"))
     (checkpoint,) = (torch.load(path) for path in (tmp_path / "checkpoints").glob("*.pt"))
     best = record["history"][record["best_epoch"] - 1]
-    args = flags.parse_arguments("", "task2_resnet18", task2_resnet18.DEFAULTS, words)
-    _, val_part, _ = common.load_data(args)
+    run = flags.parse("", task2_resnet18.DEFAULTS, words)
+    _, val_set, _ = common.load_data(run)
     model = ResNet18()
     model.load_state_dict(checkpoint["model"])
-    _, draws = common.draw_epoch(val_part, record["config"], best["epoch"], common.VALIDATION)
-    loss, accuracy = common.score(common.predict_logits(model, val_part, draws), val_part.labels)
+    _, draws = common.sample_epoch(val_set, run, best["epoch"], common.VALIDATION)
+    loss, accuracy = common.score(common.predict_logits(model, val_set, draws), val_set.labels)
     assert loss == pytest.approx(best["val_loss"], rel=1e-3)
     assert accuracy == best["val_accuracy"]
 

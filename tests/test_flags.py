@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-import flags
 import task1_simplecnn
 import task2_resnet18
+from lab import flags
 
 
 def parse(task, words):
     defaults = {"task1_simplecnn": task1_simplecnn, "task2_resnet18": task2_resnet18}[task].DEFAULTS
-    return flags.parse_arguments("", task, defaults, ["--dry-run", "--epochs", "2", *words.split()])
+    return flags.parse("", defaults, ["--dry-run", "--epochs", "2", *words.split()])
 
 
 @pytest.mark.parametrize(
@@ -39,23 +39,29 @@ def parse(task, words):
 )
 def test_the_name_of_a_run_has_every_setting_that_changes_its_numbers(words, name):
     args = parse("task2_resnet18", words)
-    args.run = args.run.replace("_epochs2", "")  # of --dry-run
-    assert args.run == f"task2_resnet18{name}"
+    args.name = args.name.replace("_epochs2", "")  # of --dry-run
+    assert args.name == f"task2_resnet18{name}"
 
 
 def test_default_and_other_epochs():
-    assert parse("task1_simplecnn", "").run == "task1_simplecnn_epochs2"
-    assert parse("task1_simplecnn", "--epochs 1 --limit 10").run == "task1_simplecnn_epochs1_limit10"
-    assert parse("task1_simplecnn", "--batch-size 64").run == "task1_simplecnn_batch64_epochs2"
+    assert parse("task1_simplecnn", "").name == "task1_simplecnn_epochs2"
+    assert parse("task1_simplecnn", "--epochs 1 --limit 10").name == "task1_simplecnn_epochs1_limit10"
+    assert parse("task1_simplecnn", "--batch-size 64").name == "task1_simplecnn_batch64_epochs2"
 
 
 def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
+    class SeenError(Exception):
+        pass
+
+    def build(network, run):
+        raise SeenError(run)
+
+    monkeypatch.setattr("common.build", build)
     for script, batch_size in ((task1_simplecnn, 128), (task2_resnet18, 64)):
-        seen = []
-        monkeypatch.setattr("experiment.run", lambda args, network, seen=seen: seen.append(args))
-        script.main(["--output-dir", str(tmp_path)])
-        (args,) = seen
-        assert (args.run, args.epochs, args.batch_size, args.lr) == (script.__name__, 80, batch_size, 0.001)
+        with pytest.raises(SeenError) as seen:
+            script.main(["--output-dir", str(tmp_path)])
+        (args,) = seen.value.args
+        assert (args.name, args.epochs, args.batch_size, args.lr) == (script.__name__, 80, batch_size, 0.001)
         assert (args.no_norm, args.no_aug, args.constant_lr, args.seed, args.patience, args.limit) == (
             *[False] * 3,
             0,

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import fx
 
-import model_summary
+from lab import summary
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -20,7 +20,7 @@ FIGURES = {  # the report's; it cuts off the last two sizes of ResNet-18 ("4" fo
 
 @pytest.mark.parametrize("network", [SimpleCNN, ResNet18])
 def test_summary_is_the_reports(network, capsys):
-    model_summary.print_summary(network())
+    summary.print_summary(network())
     printed = capsys.readouterr().out
     table = Path(__file__).with_name(f"report_{network.__name__.lower()}.txt").read_text()
     row = re.compile(r"^ *([A-Za-z0-9]+-\d+) +(\[.*\]) +([\d,]+)$", re.MULTILINE)
@@ -33,12 +33,12 @@ def test_summary_is_the_reports(network, capsys):
 
 @pytest.mark.parametrize("network", [SimpleCNN, ResNet18])
 @pytest.mark.parametrize("training", [True, False])
-def test_looking_changes_nothing(network, training, tmp_path, capsys):
+def test_looking_changes_nothing(network, training, capsys):
     model = network().train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
-    model_summary.print_summary(model)
-    model_summary.draw_network(model, tmp_path / "model.png")
+    summary.print_summary(model)
+    summary.draw_network(model)
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -59,13 +59,13 @@ def test_resnet18_starts_from_torchvisions_weights():
 @pytest.mark.parametrize(("network", "projections"), [(SimpleCNN, []), (ResNet18, [0, 0, 2, 0, 2, 0, 2, 0])])
 def test_picture_shows_every_layer_and_shortcut(network, projections):
     traced = fx.symbolic_trace(network())
-    main, blocks, shortcuts = model_summary.read_graph(traced)
+    main, blocks, shortcuts = summary.read_graph(traced)
     assert [len(layers) for _, layers, _ in shortcuts] == projections
     drawn = [*main, *(layer for _, layers, _ in shortcuts for layer in layers)]
     assert sorted(node.name for node in drawn) == sorted(n.name for n in traced.graph.nodes if n.op != "output")
-    columns = model_summary.columns_of(len(main), shortcuts)
+    columns = summary.columns_of(len(main), shortcuts)
     assert [i for column in columns for i in column] == list(range(len(main)))
-    assert max(map(len, columns)) <= model_summary.MAX_ROWS
+    assert max(map(len, columns)) <= summary.MAX_ROWS
     for start, _, end in shortcuts:
         assert any(start + 1 in column and end in column for column in columns)
         assert len(set(blocks[start + 1 : end + 2])) == 1  # a block's frame is whole

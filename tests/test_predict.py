@@ -10,10 +10,10 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import functional
 
-import flags
 import task1_simplecnn
-from cifar10 import CLASSES
-from photos import read_image
+from lab import flags
+from lab.cifar10 import CLASSES
+from lab.photos import read_image
 from task1_simplecnn import SimpleCNN
 
 LINE = re.compile(r"(.*): (\w+) (\d+\.\d)%, (\w+) (\d+\.\d)%, (\w+) (\d+\.\d)%")
@@ -49,7 +49,7 @@ def test_saved_test_images_are_predicted_as_test_images(cifar, tmp_path, capsys)
     code, lines, errors = predict(capsys, *paths)
     assert (code, len(lines), errors) == (0, 20, [])
 
-    checkpoint = torch.load(flags.HERE / "checkpoints" / "task1_simplecnn.pt")
+    checkpoint = torch.load(flags.ROOT / "checkpoints" / "task1_simplecnn.pt")
     model = SimpleCNN().eval()
     model.load_state_dict(checkpoint["model"])
     mean, std = (torch.tensor(checkpoint["config"][name]).view(3, 1, 1) for name in ("mean", "std"))

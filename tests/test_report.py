@@ -15,17 +15,13 @@ import time
 
 import pytest
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from PIL import Image
 
-import flags
 import report
 import task1_simplecnn
 import task2_resnet18
-from common import best_of
-from page import draw_results
-from records import read_record
-from reported import (
+from lab import flags
+from lab.claims import (
     BASELINE,
     BATCH128,
     CLAIMS,
@@ -35,6 +31,8 @@ from reported import (
     NO_NORM,
     SIMPLECNN,
 )
+from lab.figures import draw_results
+from lab.record import best_of, read_record
 
 NAMES = [  # in the order of the report's figures
     "task1_simplecnn",
@@ -54,7 +52,7 @@ def record_of(run, seed=0, right=800, epochs=None, train=None, val=None, val_acc
     train = train or (lambda epoch: 0.5 + 1.5 * math.exp(-epoch / 12))
     val = val or train
     val_accuracy = val_accuracy or (lambda epoch: math.exp(-val(epoch)))
-    config = {"task": run.script.__name__} | flags.USUAL | run.script.DEFAULTS | run.changes | {"seed": seed}
+    config = flags.all_settings(report.TASKS[run.task][1], run.changes) | {"seed": seed}
     config |= {"epochs": epochs or config["epochs"]}
     history = [
         {
@@ -92,22 +90,24 @@ def save(out, *records):
 
 def rebuild(out, *words):
     """Run report.py here; returns its exit code and the page, or None."""
-    with pytest.raises(SystemExit) as ended:
+    code, page = 0, out / "REPORT.md"
+    try:
         report.main(["--output-dir", str(out), *words])
-    page = out / "REPORT.md"
-    return ended.value.code, page.read_text(encoding="utf-8") if page.exists() else None
+    except SystemExit as ended:
+        code = ended.code
+    return code, page.read_text(encoding="utf-8") if page.exists() else None
 
 
 @pytest.fixture
 def without_layers(monkeypatch):
     """Leave out the summaries of the networks, which take a second a page and are the same on each."""
-    monkeypatch.setattr("page.summary", lambda *how: "The layers.")
+    monkeypatch.setattr("lab.page.summary", lambda *how: "The layers.")
 
 
 def test_the_same_records_give_the_same_page(tmp_path):
     """That the committed page is that of the committed records is checked by .ci/run, in a clone."""
-    shutil.copytree(flags.HERE / "plots", tmp_path / "plots")
-    command = [sys.executable, flags.HERE / "report.py", "--output-dir", tmp_path]
+    shutil.copytree(flags.ROOT / "plots", tmp_path / "plots")
+    command = [sys.executable, flags.ROOT / "report.py", "--output-dir", tmp_path]
     pages = []
     for folder in (tmp_path, "/"):
         run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
@@ -229,13 +229,10 @@ def test_a_run_that_stopped_by_patience_is_whole_but_not_the_reports(tmp_path):
             read_record(tmp_path / "plots" / "task2_resnet18.json", "task2_resnet18", {"patience": 10})
 
 
-def test_the_error_bars_lie_on_the_axis_of_accuracy(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *how, **more: figures.append(figure))
+def test_the_error_bars_lie_on_the_axis_of_accuracy():
     records = {run.name: [] for run in FIGURES}
     records[BASELINE.name] = [record_of(BASELINE, seed, right) for seed, right in ((0, 840), (1, 850), (2, 860))]
-    draw_results(records, tmp_path / "results.png")
-    (axes,) = figures[0].axes
+    (axes,) = draw_results(records).axes
     (bar,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
     (left, row), (right, same_row) = bar.get_segments()[0]
     assert (left, right, row, same_row) == pytest.approx((0.84, 0.86, 1, 1))
@@ -351,9 +348,9 @@ def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
         python, script, *flags_of = shlex.split(line)
         assert os.path.samefile(python, sys.executable) and os.path.isfile(script)
         task = {"task1_simplecnn.py": task1_simplecnn, "task2_resnet18.py": task2_resnet18}[os.path.basename(script)]
-        args = flags.parse_arguments("", task.__name__, task.DEFAULTS, flags_of)
+        args = flags.parse("", task.DEFAULTS, flags_of)
         assert args.resume and args.output_dir == tmp_path and args.data_dir == tmp_path / "the data"
-        runs.append(args.run)
+        runs.append(args.name)
     names = [*NAMES, "task2_resnet18_batch128"]
     names_of_seed0 = [name for name in names[1:] if name != "task2_resnet18_no-norm"]
     assert runs == [f"{name}_seed5" for name in names if name != "task2_resnet18"] + names_of_seed0
@@ -390,9 +387,10 @@ def project(tmp_path):
     """A copy of the project whose runs have two epochs on few made-up images, so that a whole one takes seconds."""
     folder = tmp_path / "project"
     folder.mkdir()
-    for path in flags.HERE.glob("*.py"):
-        (folder / path.name).write_text(path.read_text().replace('{"epochs": 80,', '{"epochs": 2,'))
-    with open(folder / "cifar10.py", "a") as file:
+    shutil.copytree(flags.ROOT / "lab", folder / "lab")
+    for path in flags.ROOT.glob("*.py"):
+        (folder / path.name).write_text(path.read_text().replace('"epochs": 80,', '"epochs": 2,'))
+    with open(folder / "lab" / "cifar10.py", "a") as file:
         file.write(
             "\n\ndef load(directory):\n"
             "    labels = torch.arange(300) % 10\n"
@@ -409,7 +407,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     (project / "checkpoints" / "task2_resnet18_no-norm.last.pt").write_text("no checkpoint")
     planted = [
         sys.executable,
-        flags.HERE / "tests" / "planted.py",
+        flags.ROOT / "tests" / "planted.py",
         "SIGKILL",
         "named",
         "task2_resnet18_lr0.0001.last.pt",
@@ -443,7 +441,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_signal_ends_the_run_and_its_script(project, number, whole_group):
     script = project / "task1_simplecnn.py"
-    script.write_text(script.read_text().replace('{"epochs": 2,', '{"epochs": 100000,'))
+    script.write_text(script.read_text().replace('"epochs": 2,', '"epochs": 100000,'))
     command = [sys.executable, project / "report.py", "--run", "--device", "cpu"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -18,14 +18,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-import checkpoints
 import common
-import flags
 import task1_simplecnn
 import task2_resnet18
+from lab import flags
+from lab.checkpoint import load, save
 from task1_simplecnn import SimpleCNN
-
-ENDS = (".last.pt", ".best.pt", ".pt")
 
 
 def train(out, *words, script=task1_simplecnn):
@@ -54,8 +52,8 @@ def interrupt_in_epoch(monkeypatch, number):
     """Stop in the middle of this epoch, as Ctrl-C would."""
     real, steps = common.train_epoch, []
 
-    def interrupted(model, optimizer, part, config, epoch):
-        result = real(model, optimizer, part, config, epoch)
+    def interrupted(model, optimizer, dataset, run, epoch):
+        result = real(model, optimizer, dataset, run, epoch)
         steps.append(epoch)
         if epoch == number:
             signal.raise_signal(signal.SIGINT)
@@ -144,17 +142,17 @@ def test_an_epoch_is_a_plain_training_loop(made_up, tmp_path):
         def forward(self, x):
             return super().forward(x.double())
 
-    words = ["--no-aug", "--device", "cpu", "--output-dir", str(tmp_path)]
-    part, _, _ = common.load_data(flags.parse_arguments("", "task1_simplecnn", task1_simplecnn.DEFAULTS, words))
-    config = {"seed": 4, "batch_size": 64, "no_aug": True, "epochs": 1}
+    words = ["--no-aug", "--seed", "4", "--batch-size", "64", "--epochs", "1", "--device", "cpu"]
+    run = flags.parse("", task1_simplecnn.DEFAULTS, words)
+    part, _, _ = common.load_data(run)
     torch.manual_seed(0)
     ours = DoubleCNN().double().to(memory_format=torch.channels_last)
     ours.dropout.p = 0.0  # its random numbers depend on the memory format
     theirs = copy.deepcopy(ours).to(memory_format=torch.contiguous_format)
 
-    loss, accuracy = common.train_epoch(ours, torch.optim.Adam(ours.parameters(), 1e-3, fused=True), part, config, 1)
+    loss, accuracy = common.train_epoch(ours, torch.optim.Adam(ours.parameters(), 1e-3, fused=True), part, run, 1)
 
-    order, _ = common.draw_epoch(part, config, 1, common.TRAINING)
+    order, _ = common.sample_epoch(part, run, 1, common.TRAINING)
     assert sorted(order.tolist()) == list(range(360))
     images = part.images.float() * (1 / (255 * part.std)) - part.mean / part.std  # to the last bit as train_epoch does
     dataset = torch.utils.data.TensorDataset(images[order], part.labels[order])
@@ -285,7 +283,7 @@ def test_an_unfinished_run_asks_what_to_do(made_up, tmp_path, monkeypatch, capsy
             train(tmp_path, "--epochs", "4", "--limit", "100")
     unfinished = sorted(path.name for path in tmp_path.rglob("*_limit100.*"))
     run = "task1_simplecnn_epochs4_limit100"
-    assert unfinished == [f"{run}.best.pt", f"{run}.last.pt", f"{run}.live.png"]
+    assert unfinished == [f"{run}.last.pt", f"{run}.live.png"]
     with pytest.raises(SystemExit, match=r"2 of 4 epochs are done.*--resume.*--restart"):
         train(tmp_path, "--epochs", "4", "--limit", "100")
     assert sorted(path.name for path in tmp_path.rglob("*_limit100.*")) == unfinished
@@ -316,9 +314,7 @@ def test_a_crash_while_the_final_files_are_written_loses_nothing(made_up, tmp_pa
 
     with monkeypatch.context() as patch:
         if moment == "drawing the curves":
-            patch.setattr(
-                common, "draw_curves", lambda record, path: crash_if("test_loss" in record) or draw(record, path)
-            )
+            patch.setattr(common, "draw_curves", lambda record: crash_if("test_loss" in record) or draw(record))
         elif moment == "naming the checkpoint":
             patch.setattr(os, "replace", lambda old, new: crash_if(new.name == model) or replace(old, new))
         else:
@@ -362,8 +358,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(made_up, tmp
         assert len(seen) <= 3 * 6  # neither the validation after a bad epoch nor the next epoch
         printed = capsys.readouterr().err
         assert re.search(rf"finite \(\w+\) .*{where}.* rate 0\.001\. Try a smaller --lr\. .*{kept}$", printed), printed
-        best = torch.load(tmp_path / "checkpoints" / "task1_simplecnn_batch20_epochs4_limit100.best.pt")
-        assert all(tensor.isfinite().all() for tensor in best["model"].values())
+        state = torch.load(tmp_path / "checkpoints" / "task1_simplecnn_batch20_epochs4_limit100.last.pt")
+        assert all(tensor.isfinite().all() for tensor in state["best"].values())
     assert_same_run(train(tmp_path / "whole", *words), train(tmp_path, *words, "--resume"))
 
 
@@ -452,14 +448,14 @@ def change_byte(path, position, bits=1):
 def test_any_changed_byte_is_recognised_or_changes_nothing(tmp_path, tried):
     path = tmp_path / "any.pt"
     good = {"model": SimpleCNN().state_dict(), "epoch": 7}
-    checkpoints.save_checkpoint(path, good, "any")
+    save(path, good, "any")
     choose, content, recognised = random.Random(0), path.read_bytes(), 0
     anywhere = choose.choices(range(len(content)), k=1000)
     for position in [*range(1000), *range(len(content) - 1000, len(content)), *anywhere]:
         path.write_bytes(content)
         change_byte(path, position, choose.randrange(1, 256))
         try:
-            loaded = checkpoints.load_checkpoint(path, ("model", "epoch"), "")
+            loaded = load(path, ("model", "epoch"), "")
         except SystemExit as error:
             assert "is damaged" in error.code
             recognised += 1
@@ -486,51 +482,52 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
             train(tmp_path, *words)
 
 
-@pytest.mark.parametrize("damage", ["deleted", "an older run's", "cut short", "changed", "other settings"])
+@pytest.mark.parametrize("damage", ["older", "cut short", "changed", "other settings", "another network's"])
 def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monkeypatch, damage):
     words = ["--epochs", "3", "--limit", "100"]
-    last, best, model = (tmp_path / "checkpoints" / f"task1_simplecnn_epochs3_limit100{end}" for end in ENDS)
-    if damage == "an older run's":
-        train(tmp_path, *words)
-        torch.save(torch.load(model) | {"val_accuracy": 2.0, "epoch": 1}, model)
-    monkeypatch.setattr(common, "best_of", lambda history: history[0])  # of a later one, the state has the weights
+    last = tmp_path / "checkpoints" / "task1_simplecnn_epochs3_limit100.last.pt"
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, 3)
         with pytest.raises(SystemExit):
             train(tmp_path, *words)
-    if damage in ("deleted", "an older run's"):
-        best.unlink()
-    elif damage == "cut short":
-        best.write_bytes(best.read_bytes()[:1000])
+    state, told = torch.load(last), "is damaged, or no checkpoint of these scripts"
+    if damage == "cut short":
+        last.write_bytes(last.read_bytes()[:1000])
     elif damage == "changed":
-        change_byte(best, 100_000)
-    else:
-        state = torch.load(last)
+        change_byte(last, 300_000)
+    elif damage == "older":  # of the time when the best weights were in a second file
+        del state["format"], state["best"]
+        torch.save(state, last)
+        told = "was left by another version of these scripts"
+    elif damage == "other settings":
         torch.save(state | {"config": state["config"] | {"lr": 0.5}}, last)
+        told = "is of a run with other settings"
+    else:
+        torch.save(state | {"model": torchvision.models.resnet18().state_dict()}, last)
+        told = "holds the weights of another network"
     before = last.read_bytes()
-    with pytest.raises(SystemExit, match=r"--restart this run begins anew"):
+    with pytest.raises(SystemExit, match=rf"{told}.*--restart this run begins anew\.$") as refusal:
         train(tmp_path, *words, "--resume")
-    assert last.read_bytes() == before
+    assert "\n" not in refusal.value.code and last.read_bytes() == before
     assert_same_run(train(tmp_path / "fresh", *words), train(tmp_path, *words, "--restart"))
 
 
-def test_a_crash_between_the_two_files_of_an_epoch_costs_nothing(made_up, tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
+def test_the_best_weights_stay_what_they_were(made_up, tmp_path, monkeypatch, script):
+    """Those of epoch 1, if that stays the best: also after later epochs, and after a resumption."""
+    _, expected = train(tmp_path / "one", "--epochs", "1", "--limit", "100", script=script)
     words = ["--epochs", "3", "--limit", "100"]
-    real = common.save_checkpoint
-
-    def crashing(path, checkpoint, run):
-        if path.name.endswith(".best.pt") and checkpoint["epoch"] == 2:
-            signal.raise_signal(signal.SIGINT)
-        real(path, checkpoint, run)
-
-    monkeypatch.setattr(common, "best_of", lambda history: history[-1])  # every epoch is a new best
+    monkeypatch.setattr(common, "best_of", lambda history: history[0])
+    whole = train(tmp_path / "whole", *words, script=script)
     with monkeypatch.context() as patch:
-        patch.setattr(common, "save_checkpoint", crashing)
+        interrupt_in_epoch(patch, 3)
         with pytest.raises(SystemExit):
-            train(tmp_path, *words)
-    last, best = (tmp_path / "checkpoints" / f"task1_simplecnn_epochs3_limit100{end}" for end in ENDS[:2])
-    assert (len(torch.load(last)["history"]), torch.load(best)["epoch"]) == (2, 1)
-    assert_same_run(train(tmp_path / "whole", *words), train(tmp_path, *words, "--resume"))
+            train(tmp_path / "parts", *words, script=script)
+    parts = train(tmp_path / "parts", *words, "--resume", script=script)
+    assert_same_run(whole, parts)
+    assert whole[1]["epoch"] == 1
+    for name, tensor in whole[1]["model"].items():
+        assert torch.equal(tensor, expected["model"][name]), name
 
 
 def test_restarting_without_data_keeps_the_unfinished_state(made_up, tmp_path, monkeypatch):
@@ -542,7 +539,7 @@ def test_restarting_without_data_keeps_the_unfinished_state(made_up, tmp_path, m
     def no_data(directory):
         raise SystemExit("no data")
 
-    monkeypatch.setattr("cifar10.load", no_data)
+    monkeypatch.setattr("lab.cifar10.load", no_data)
     with pytest.raises(SystemExit, match="no data"):
         train(tmp_path, "--limit", "100", "--restart")
     assert (tmp_path / "checkpoints" / "task1_simplecnn_limit100.last.pt").exists()
@@ -597,7 +594,7 @@ def test_any_locale_can_print_any_path(script, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_closed_streams_are_no_problem(tmp_path):
-    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--dry-run"]
+    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--dry-run"]
     for closed in (">&-", "2>&-", ">&- 2>&-"):
         run = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *command], capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, ""), closed
@@ -605,7 +602,7 @@ def test_closed_streams_are_no_problem(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes of this kind")
 def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
-    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--dry-run"]
+    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--dry-run"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         process.stdout.close()
@@ -615,7 +612,7 @@ def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_output_that_cannot_be_written_is_told(cifar_dir, tmp_path):
-    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--output-dir", tmp_path, "--limit", "100"]
+    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--output-dir", tmp_path, "--limit", "100"]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert run.returncode == 1
@@ -626,10 +623,10 @@ def test_a_full_memory_is_told(made_up, tmp_path, monkeypatch, capsys):
     real = common.train_epoch
     for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()):
 
-        def full(model, optimizer, part, config, epoch, error=error):
+        def full(model, optimizer, dataset, run, epoch, error=error):
             if epoch == 2:
                 raise error
-            return real(model, optimizer, part, config, epoch)
+            return real(model, optimizer, dataset, run, epoch)
 
         monkeypatch.setattr(common, "train_epoch", full)
         with pytest.raises(SystemExit, match="1"):
@@ -648,7 +645,7 @@ def test_another_error_that_speaks_of_memory_is_not_a_full_one(made_up, tmp_path
 
 
 def test_a_signal_after_the_last_file_does_not_advise_to_begin(made_up, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("experiment.print_test", lambda result: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(common, "print_test", lambda result, run: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as stop:
         train(tmp_path, "--limit", "100", "--epochs", "1")
     assert stop.value.code == 143
@@ -661,7 +658,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))  # not on Windows
     main_end, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # rows, columns
-    command = [sys.executable, flags.HERE / "task1_simplecnn.py", "--dry-run"]
+    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--dry-run"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal) as process:
         os.close(terminal)
         printed = b""
@@ -694,10 +691,10 @@ def test_a_quick_look_at_the_real_data_learns(cifar_dir, script, tmp_path):
 
 
 def test_the_committed_model_gives_the_committed_result(cifar_dir, script, tmp_path):
-    record = json.loads((flags.HERE / "plots/task1_simplecnn.json").read_text())
+    record = json.loads((flags.ROOT / "plots/task1_simplecnn.json").read_text())
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/task1_simplecnn.pt").write_bytes(
-        (flags.HERE / "checkpoints/task1_simplecnn.pt").read_bytes()
+        (flags.ROOT / "checkpoints/task1_simplecnn.pt").read_bytes()
     )
     run = script("task1_simplecnn.py", "--test", "--device", "cpu")
     loss, accuracy = map(float, re.findall(r"\d\.\d{3}", run.stdout.splitlines()[-1]))

@@ -14,9 +14,7 @@ def read_image(path: Path) -> torch.Tensor:
 
     A photo is turned upright, as its camera says (EXIF); what is transparent gets a white ground; of an animation it is
     the first frame.
-
-    Raises:
-        ValueError: there is no such file, or Pillow can not read it; the message is for the user.
+    Raises ValueError: there is no such file, or Pillow can not read it; the message is for the user.
     """
     try:
         with Image.open(path) as file:

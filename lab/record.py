@@ -1,22 +1,29 @@
-"""The record of a finished run, ``plots/RUN.json``: read it, and check that it is what it says it is."""
+"""The record of a run: best epoch, patience, schedule; read from ``plots/RUN.json``, and checked. Without torch."""
 
 import json
 import math
 from pathlib import Path
 
-from common import best_of, out_of_patience
-
 FORMAT = 1
+STEP_SIZE, GAMMA = 10, 0.5  # of StepLR: every 10 epochs, the learning rate is halved (lab report)
 METRICS = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 ENVIRONMENT = ("torch", "device", "threads", "platform")
+
+
+def best_of(history: list[dict]) -> dict:
+    """The epoch with the highest validation accuracy, the earliest of equals (lab report, questions 3 and 6)."""
+    return max(history, key=lambda epoch: epoch["val_accuracy"])
+
+
+def out_of_patience(history: list[dict], patience: int | None) -> bool:
+    """Whether the last ``patience`` epochs brought no new best; never if it is None."""
+    return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
 
 
 def read_record(path: Path, run: str, settings: dict) -> dict:
     """The record of the run with this name and these settings.
 
-    Raises:
-        ValueError: that is not what is in the file; the message is the reason.
-        OSError: it cannot be read.
+    Raises ValueError: that is not what is in the file; the message is the reason; OSError: it cannot be read.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -46,7 +53,7 @@ def problem_of(record: dict, run: str, settings: dict) -> str | None:
         if config[name] != value:
             return f"its {name} is {config[name]}, not {value}"
     for number, epoch in enumerate(history, 1):
-        rate = config["lr"] * (1 if config["constant_lr"] else 0.5 ** ((number - 1) // 10))
+        rate = config["lr"] * (1 if config["constant_lr"] else GAMMA ** ((number - 1) // STEP_SIZE))
         if epoch["epoch"] != number:
             return f"in its history, epoch {number} is missing"
         if not math.isclose(epoch["learning_rate"], rate):
@@ -55,8 +62,8 @@ def problem_of(record: dict, run: str, settings: dict) -> str | None:
             return f"in its history, a value of epoch {number} is negative or not finite"
         if max(epoch["train_accuracy"], epoch["val_accuracy"]) > 1:
             return f"in its history, an accuracy of epoch {number} is above 1"
-    whole = len(history) == config["epochs"]
-    if not whole and not (len(history) < config["epochs"] and out_of_patience(history, config["patience"])):
+    stopped_early = len(history) < config["epochs"] and out_of_patience(history, config["patience"])
+    if len(history) != config["epochs"] and not stopped_early:
         return f"its history has {len(history)} of {config['epochs']} epochs"
     if record["best_epoch"] != best_of(history)["epoch"]:
         return "its best epoch is not the best of its history"

@@ -4,13 +4,14 @@ Every rule looks at the numbers of one run, as a teacher would at its picture, a
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from statistics import mean, median
 from typing import NamedTuple
 
-from common import best_of, out_of_patience
+from lab.record import STEP_SIZE, best_of, out_of_patience
 
-SHORT = 10  # epochs: in fewer than one stage of StepLR, noise looks like a trend
+SHORT = STEP_SIZE  # epochs: in fewer than one stage of StepLR, noise looks like a trend
 WINDOW = 5  # epochs, whose median stands for the middle one: two wild epochs in a row change nothing
 GAIN = 0.02  # of a loss: on 5,000 validation images it moves by 1 to 2 % from epoch to epoch, even at tiny rates
 FOLLOWED = 0.15  # of a loss: the training loss always gets a little further than validation
@@ -19,7 +20,7 @@ SWING = 0.05  # of a loss: in the committed runs, whose rates are right, no ten 
 GUESSING = math.log(10)  # the loss of a network that finds all ten classes equally likely
 FALLING = 0.01  # of a loss, in one epoch: at that pace, ten more epochs would bring a tenth
 SLOWED = 2 / 3  # a fall that goes on undisturbed keeps more of its pace over the 2.5 epochs that are compared
-PATIENCE = 10  # epochs: one stage of StepLR, so that every rate gets its chance
+PATIENCE = STEP_SIZE  # epochs: one stage of StepLR, so that every rate gets its chance
 LOST = 0.005  # of accuracy: less than its standard error on 5,000 images, 0.006
 
 RULES = {  # for each finding, what it is found by, and what to turn next
@@ -58,10 +59,7 @@ RULES = {  # for each finding, what it is found by, and what to turn next
         "accuracy.",
         f"Stop early (--patience {PATIENCE}), and spend the time on another setting or another seed.",
     ),
-    "healthy": (
-        "None of the above.",
-        "Nothing to complain about. To get further, change the network or the data.",
-    ),
+    "healthy": ("None of the above.", "Nothing to complain about. To get further, change the network or the data."),
 }
 
 
@@ -97,8 +95,15 @@ def diagnose(history: Sequence[dict]) -> list[Finding]:
     return [finding for finding in findings if finding] or [Finding("healthy", healthy)]
 
 
-def column(history: Sequence[dict], name: str) -> list[float]:
-    return [epoch[name] for epoch in history]
+def print_reading(history: Sequence[dict]) -> None:
+    """Print what the curves show, and what to turn next."""
+    for finding in diagnose(history):
+        text = f"{finding.name.capitalize()}: {finding.evidence} {finding.advice}"
+        print(textwrap.fill(text, width=100, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def column(rows: Sequence[dict], name: str) -> list[float]:
+    return [row[name] for row in rows]
 
 
 def smooth(values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""What the lab report reports: its nine runs with their accuracies, and what it says about their curves.
+"""The original lab report: its nine runs with their accuracies, and what it says about their curves.
 
 A claim is a function, whose docstring is the claim. It gets the records of its runs (of one seed, in the order of
 ``CLAIMS``) and returns what they measure, and whether that is what the report says.
@@ -6,48 +6,44 @@ A claim is a function, whose docstring is the claim. It gets the records of its 
 
 import shlex
 from statistics import mean
-from types import ModuleType
 from typing import NamedTuple
 
-import flags
-import task1_simplecnn
-import task2_resnet18
-from common import best_of
-from diagnosis import column, diagnose, last_gain, roughness
+from lab import flags
+from lab.diagnosis import column, diagnose, last_gain, roughness
+from lab.record import best_of
 
 
-class Run(NamedTuple):
+class Experiment(NamedTuple):
     """A run that the report is about."""
 
-    figure: int | None  # its number there
     title: str
-    script: ModuleType
+    task: str  # the name of its script
     changes: dict  # the settings that are not the script's defaults
+    figure: int | None  # its number in the report
     accuracy: float | None  # its test accuracy there
     loss: float | None = None  # its test loss there
 
     @property
     def name(self) -> str:
-        return flags.run_name(self.script.__name__, self.changes)
+        return flags.run_name(self.task, self.changes)
 
     def command(self, *words: str) -> str:
         """What to type to train it."""
-        return shlex.join(["python", f"{self.script.__name__}.py", *flags.words(self.changes), *words])
+        return shlex.join(["python", f"{self.task}.py", *flags.words(self.changes), *words])
 
 
-FIGURES = (
-    Run(1, "SimpleCNN", task1_simplecnn, {}, 0.817),
-    Run(2, "ResNet-18 baseline", task2_resnet18, {}, 0.853, 0.464),
-    Run(3, "Without data normalization", task2_resnet18, {"no_norm": True}, 0.845),
-    Run(4, "Without data augmentation", task2_resnet18, {"no_aug": True}, 0.783),
-    Run(5, "Step LR with initial value 0.01", task2_resnet18, {"lr": 0.01}, 0.715),
-    Run(6, "Step LR with initial value 0.0001", task2_resnet18, {"lr": 0.0001}, 0.796),
-    Run(7, "Constant LR 0.01", task2_resnet18, {"lr": 0.01, "constant_lr": True}, 0.521),
-    Run(8, "Constant LR 0.001", task2_resnet18, {"constant_lr": True}, 0.797),
-    Run(9, "Constant LR 0.0001", task2_resnet18, {"lr": 0.0001, "constant_lr": True}, 0.820),
-)
-SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT = FIGURES
-BATCH128 = Run(None, "ResNet-18 with batches of 128", task2_resnet18, {"batch_size": 128}, None)  # question 8
+TASK1, TASK2 = "task1_simplecnn", "task2_resnet18"
+SIMPLECNN = Experiment("SimpleCNN", TASK1, {}, 1, 0.817)
+BASELINE = Experiment("ResNet-18 baseline", TASK2, {}, 2, 0.853, 0.464)
+NO_NORM = Experiment("Without data normalization", TASK2, {"no_norm": True}, 3, 0.845)
+NO_AUG = Experiment("Without data augmentation", TASK2, {"no_aug": True}, 4, 0.783)
+HIGH = Experiment("Step LR with initial value 0.01", TASK2, {"lr": 0.01}, 5, 0.715)
+LOW = Experiment("Step LR with initial value 0.0001", TASK2, {"lr": 0.0001}, 6, 0.796)
+HIGH_CONSTANT = Experiment("Constant LR 0.01", TASK2, {"lr": 0.01, "constant_lr": True}, 7, 0.521)
+CONSTANT = Experiment("Constant LR 0.001", TASK2, {"constant_lr": True}, 8, 0.797)
+LOW_CONSTANT = Experiment("Constant LR 0.0001", TASK2, {"lr": 0.0001, "constant_lr": True}, 9, 0.820)
+BATCH128 = Experiment("ResNet-18 with batches of 128", TASK2, {"batch_size": 128}, None, None)  # question 8
+FIGURES = (SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT)
 
 NOISE = 0.012  # of accuracy: two standard errors on 5,000 images; what is closer may be chance
 CLEARLY = 1.25  # times as much: less may be chance, with one run of each
@@ -69,18 +65,25 @@ def late(record: dict, metric: str) -> float:
     return mean(column(record["history"], metric)[-LATE:])
 
 
+def late_losses(record: dict) -> str:
+    losses = f"training loss {late(record, 'train_loss'):.2f}, validation loss {late(record, 'val_loss'):.2f}"
+    return f"in the last {LATE} epochs {losses}"
+
+
+def ups_and_downs(*records: dict, metric: str = "val_loss", epochs: int | None = None) -> list[float]:
+    return [roughness(column(record["history"][:epochs], metric)) for record in records]
+
+
 def simplecnn_is_steady(record: dict) -> tuple[str, bool]:
     """SimpleCNN trains steadily, does not overfit, and converges."""
     against = findings(record) & {"oscillation", "overfitting", "no convergence", "still falling", "decayed too early"}
     measured = ", ".join(sorted(against)) or "no oscillation, no overfitting, and the losses level off"
-    losses = f"training loss {late(record, 'train_loss'):.2f}, validation loss {late(record, 'val_loss'):.2f}"
-    return f"{measured}; in the last {LATE} epochs {losses}", not against
+    return f"{measured}; {late_losses(record)}", not against
 
 
 def resnet18_is_steady(record: dict) -> tuple[str, bool]:
     """ResNet-18 trains steadily, without violent oscillation."""
-    rough = roughness(column(record["history"], "val_loss"))
-    return f"validation loss up and down: {rough:.1%}", "oscillation" not in findings(record)
+    return f"validation loss up and down: {ups_and_downs(record)[0]:.1%}", "oscillation" not in findings(record)
 
 
 def validation_stays_behind(record: dict) -> tuple[str, bool]:
@@ -88,16 +91,13 @@ def validation_stays_behind(record: dict) -> tuple[str, bool]:
     for finding in diagnose(record["history"]):
         if finding.name == "overfitting":
             return finding.evidence, True
-    losses = f"training loss {late(record, 'train_loss'):.2f}, validation loss {late(record, 'val_loss'):.2f}"
-    return f"no overfitting; in the last {LATE} epochs {losses}", False
+    return f"no overfitting; {late_losses(record)}", False
 
 
 def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
     """Normalization makes early training steadier."""
-    loss, accuracy = (
-        [roughness(column(record["history"][:EARLY], metric)) for record in (baseline, no_norm)]
-        for metric in ("val_loss", "val_accuracy")
-    )
+    loss = ups_and_downs(baseline, no_norm, epochs=EARLY)
+    accuracy = ups_and_downs(baseline, no_norm, metric="val_accuracy", epochs=EARLY)
     measured = (
         f"up and down in the first {EARLY} epochs: loss {loss[0]:.1%} with, {loss[1]:.1%} without; "
         f"accuracy {accuracy[0]:.1%} with, {accuracy[1]:.1%} without"
@@ -136,8 +136,7 @@ def test_is_easier(simplecnn: dict, baseline: dict, no_aug: dict) -> tuple[str, 
 
 def higher_rate_is_rougher(high: dict, baseline: dict, low: dict) -> tuple[str, bool]:
     """A higher initial rate oscillates more, and 0.01 ends lower than 0.001."""
-    rough = [roughness(column(record["history"][:EARLY], "val_loss")) for record in (high, baseline, low)]
-    accuracies = [record["test_accuracy"] for record in (high, baseline)]
+    rough, accuracies = ups_and_downs(high, baseline, low, epochs=EARLY), column((high, baseline), "test_accuracy")
     measured = (
         f"validation loss up and down in the first {EARLY} epochs: {rough[0]:.1%} at 0.01, {rough[1]:.1%} at 0.001, "
         f"{rough[2]:.1%} at 0.0001; test accuracy {accuracies[0]:.3f} at 0.01, {accuracies[1]:.3f} at 0.001"
@@ -157,7 +156,7 @@ def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
 
 def higher_constant_rate_is_rougher(high: dict, middle: dict, low: dict) -> tuple[str, bool]:
     """With constant rates, too, a higher one oscillates more."""
-    rough = [roughness(column(record["history"], "val_loss")) for record in (high, middle, low)]
+    rough = ups_and_downs(high, middle, low)
     measured = f"validation loss up and down: {rough[0]:.1%} at 0.01, {rough[1]:.1%} at 0.001, {rough[2]:.1%} at 0.0001"
     return measured, rough[0] > CLEARLY * rough[1] and rough[1] > CLEARLY * rough[2]
 
@@ -193,10 +192,8 @@ def low_constant_is_slow(low_constant: dict, baseline: dict) -> tuple[str, bool]
 def small_batches_reach_85(baseline: dict, batch128: dict) -> tuple[str, bool]:
     """Batches of 64 instead of 128 are what reached 85 %."""
     small, large = baseline["test_accuracy"], batch128["test_accuracy"]
-    return (
-        f"test accuracy {small:.4f} with batches of 64, {large:.4f} with 128: {small - large:+.4f}",
-        small >= 0.85 > large and small - large > NOISE,
-    )
+    measured = f"test accuracy {small:.4f} with batches of 64, {large:.4f} with 128: {small - large:+.4f}"
+    return measured, small >= 0.85 > large and small - large > NOISE
 
 
 CLAIMS = {

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+Pair = tuple[int, int]  # rows, columns
 MAX_PIXELS = 4  # of the map a convolution leads to; onto larger ones PyTorch's own is faster
 
 
@@ -30,9 +31,7 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
 
     Its convolutions onto small maps have weights of their own, which :func:`copy_back` writes into ``model``. All other
     parameters, and all buffers, are those of ``model`` itself.
-
-    Raises:
-        ValueError: ``model`` is such that the result would not compute the same.
+    Raises ValueError: the outputs of the two networks differ.
     """
     calls = []
     layers = [layer for layer in model.modules() if not list(layer.children())]
@@ -114,7 +113,7 @@ class SmallMapConv2d(nn.Module):
     matrix as they stand in memory.
     """
 
-    def __init__(self, conv: nn.Conv2d, size: tuple[int, int]):
+    def __init__(self, conv: nn.Conv2d, size: Pair):
         super().__init__()
         geometry = zip(size, conv.kernel_size, conv.stride, conv.padding, strict=True)
         rows, columns = (taps_that_meet(*along_one_axis) for along_one_axis in geometry)
@@ -141,7 +140,7 @@ class RowByRow(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]):
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair):
         depth, *kernel, channels = weight.shape
         ctx.height_width = x.shape[2:]
         ctx.meetings, height, width = meetings(ctx.height_width, tuple(kernel), stride, padding, channels, depth)
@@ -163,22 +162,13 @@ class RowByRow(torch.autograd.Function):
         for result, met, row in ctx.meetings:
             grad_pixels[:, met].addmm_(grad[:, result], taps[:, row])
             grad_taps[:, row].addmm_(grad[:, result].T, pixels[:, met])
-        return (
-            grad_pixels.unflatten(1, (*ctx.height_width, -1)).permute(0, 3, 1, 2),
-            grad_taps.view_as(weight),
-            None,
-            None,
-        )
+        grad_x = grad_pixels.unflatten(1, (*ctx.height_width, -1)).permute(0, 3, 1, 2)
+        return grad_x, grad_taps.view_as(weight), None, None
 
 
 @functools.cache
 def meetings(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    channels: int,
-    depth: int,
+    size: Pair, kernel: Pair, stride: Pair, padding: Pair, channels: int, depth: int
 ) -> tuple[list[tuple[slice, slice, slice]], int, int]:
     """Every meeting of a row of taps with pixels, and height and width of the result.
 

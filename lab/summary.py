@@ -5,8 +5,6 @@ Every function looks at a copy, so that weights, batch-norm statistics, mode and
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO
 
 import thop
 import torch
@@ -49,8 +47,8 @@ COLOURS = {
 SUM, OTHER, FRAME, LINE, SHORTCUT = "#ffeda0", "white", "#f7f7f7", "#333333", "#c0392b"
 
 
-def draw_network(model: nn.Module, file: str | Path | IO[bytes]) -> None:
-    """Draw ``model`` layer by layer, with the shape of one image after each, into the PNG ``file``.
+def draw_network(model: nn.Module) -> Figure:
+    """Draw ``model`` layer by layer, with the shape of one image after each.
 
     The main path runs down, in columns; each block has a frame, with its shortcut in red on the right.
     """
@@ -59,7 +57,7 @@ def draw_network(model: nn.Module, file: str | Path | IO[bytes]) -> None:
     main, blocks, shortcuts = read_graph(traced)
     x, y, right = place(blocks, shortcuts)
 
-    figure = Figure(figsize=(0.45 * (right + 0.2), 0.45 * (2 - min(y)) + 0.5), layout="constrained")
+    figure = Figure(figsize=(0.45 * (right + 0.2), 0.45 * (2 - min(y)) + 0.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     for block in dict.fromkeys(filter(None, blocks)):
         rows = [i for i, name in enumerate(blocks) if name == block]
@@ -89,7 +87,7 @@ def draw_network(model: nn.Module, file: str | Path | IO[bytes]) -> None:
     axes.set_title(f"{type(model).__name__}\n{parameters:,} parameters", fontsize=10)
     axes.set(xlim=(-0.8, right - SIDE), ylim=(min(y) - 1, 1), aspect="equal")
     axes.axis("off")
-    figure.savefig(file, format="png", dpi=150)
+    return figure
 
 
 # A shortcut: where on the main path it leaves, the layers that it passes through, and where it comes back.
@@ -193,11 +191,8 @@ def draw_box(axes: Axes, x: float, y: float, traced: fx.GraphModule, node: fx.No
 
 def draw_frame(axes: Axes, left: float, right: float, top: float, bottom: float, name: str) -> None:
     corner, height = (left - 0.25, bottom - 0.45), top - bottom + 0.45 + HEIGHT / 2 + NAME - 0.12
-    axes.add_patch(
-        FancyBboxPatch(
-            corner, right - left + 0.5, height, "round,pad=0,rounding_size=0.15", fc=FRAME, ec="0.75", lw=0.8
-        )
-    )
+    box = "round,pad=0,rounding_size=0.15"
+    axes.add_patch(FancyBboxPatch(corner, right - left + 0.5, height, box, fc=FRAME, ec="0.75", lw=0.8))
     axes.text(left - 0.12, corner[1] + height - 0.1, name, ha="left", va="top", fontsize=7, color="0.35")
 
 

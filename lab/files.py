@@ -1,0 +1,114 @@
+"""A run's files: their names, the lock, and writing that leaves a complete file or none."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
+
+
+class Files:
+    """The files of one run: ``state`` and ``live`` until it has finished, the others from then on."""
+
+    def __init__(self, output_dir: Path, task: str, run: str):
+        plots, checkpoints = output_dir / "plots", output_dir / "checkpoints"
+        self.run = run  # its name
+        self.lock = checkpoints / f".{run}.lock"
+        self.state = checkpoints / f"{run}.last.pt"  # all that is needed to continue
+        self.live = plots / f"{run}.live.png"  # the curves so far
+        self.best = checkpoints / f"{run}.pt"  # the weights of the best epoch
+        self.record = plots / f"{run}.json"
+        self.curves = plots / f"{run}.png"
+        self.confusion = plots / f"{run}_confusion.png"
+        self.network = plots / f"{task}_model.png"  # the picture of the network, which all runs of a task share
+
+
+def make_folders(files: Files) -> None:
+    """Make the folders of a run; OSError if they cannot be written."""
+    for folder in (files.record.parent, files.state.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextlib.contextmanager
+def only_process(files: Files) -> Iterator[None]:
+    """Keep all other processes from this run, by a lock that the system takes back however this process ends.
+
+    Raises SystemExit: another process has the lock.
+    """
+    lock = FileLock(files.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SystemExit(
+            f"Another process is training {files.run}; its curves: {shown(files.live)}. "
+            "To train it a second time, name another --output-dir."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        print(f"This file system has no locks ({error}), so do not start {files.run} twice at the same time.")
+    try:
+        for path in (files.state, files.record):  # what a killed process left in either directory
+            temporary_name(path, files.run).unlink(missing_ok=True)
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # Windows removes it on release
+                files.lock.unlink()
+            lock.release()
+
+
+def temporary_name(path: Path, owner: str) -> Path:
+    """What a file is called until it is complete: one name in each directory, for a run has one process."""
+    return path.with_name(f".{owner}.tmp")
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
+    """A file to write into that gets the name ``path`` when it is complete and on the disk, or never.
+
+    ``owner`` is the name of the run that writes, or of what else no second process writes at the same time.
+    Raises OSError: it cannot be written; the error names ``path``.
+    """
+    temporary = temporary_name(path, owner)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Put the names in a directory on the disk, where the system can, so that a power failure does not undo them."""
+    with contextlib.suppress(OSError):  # Windows and some network file systems cannot
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def save_figure(figure: Figure, path: Path, owner: str) -> None:
+    """Save a picture as PNG, complete or not at all; OSError if that cannot be done."""
+    with atomic_write(path, owner) as file:
+        figure.savefig(file, format="png", dpi="figure")
+
+
+def shown(path: Path) -> str:
+    """``path`` as short as it can be written from here."""
+    with contextlib.suppress(ValueError):  # on another drive of Windows
+        return min(str(path), os.path.relpath(path), key=len)
+    return str(path)

@@ -1,0 +1,168 @@
+"""Every setting once, the command line of both scripts, and the name that it gives a run."""
+
+import argparse
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from lab import exits
+from lab.files import Files
+from lab.record import STEP_SIZE
+
+ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from ``low`` to ``high``."""
+
+    def integer(text: str) -> int:  # argparse puts this name into its message
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
+        return value
+
+    return integer
+
+
+def learning_rate(text: str) -> float:
+    """An argparse type: positive, finite, and of at most six digits, which is what the name of a run tells apart."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    if value != float(f"{value:g}"):
+        raise argparse.ArgumentTypeError(f"{text} has more than six digits")
+    return value
+
+
+def device(text: str) -> torch.device:
+    """An argparse type: a device that this machine has."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    present = ["cuda"] * (gpus > 0) + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    choices = ["auto", *present, *(f"cuda:{index}" for index in range(gpus))]
+    if text not in choices:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device of this machine, which has {', '.join(choices)}")
+    return torch.device(present[0] if text == "auto" else text)
+
+
+class Setting(NamedTuple):
+    """A setting that changes a run's numbers."""
+
+    word: str  # for it in a run's name
+    default: object  # where a task has none of its own
+    help: str
+    type: Callable[[str], object] | None = None  # None: a switch
+
+
+SETTINGS = {  # in the order of a run's name
+    "no_norm": Setting("no-norm", False, "leave pixels in [0, 1] instead of normalizing them"),
+    "no_aug": Setting("no-aug", False, "train and validate on the images as they are"),
+    "lr": Setting("lr", None, f"learning rate of the first {STEP_SIZE} epochs", learning_rate),
+    "constant_lr": Setting("constant-lr", False, f"never halve the learning rate (else every {STEP_SIZE} epochs)"),
+    "batch_size": Setting("batch", None, "images a step", integer(2, 45_000)),
+    "epochs": Setting("epochs", None, "passes over the data", integer(1, 100_000)),
+    "patience": Setting("patience", None, "stop after N epochs without a new best", integer(1, 100_000)),
+    "seed": Setting("seed", 0, "seed of everything random", integer(0, 2**31 - 1)),
+    "limit": Setting("limit", None, "a quick look: N images, N/10 to validate, N/10 to test", integer(10, 45_000)),
+}
+
+
+class Run(argparse.Namespace):
+    """A run as the command line describes it. Every flag is an attribute; beside these there are:
+
+    ``task``     the name of its script
+    ``name``     its own name
+    ``command``  what to type to repeat it
+    ``state``    what an interrupted process left of it to go on from, or None
+    ``config``   all that decides its numbers: the settings and, once the data are loaded, their ``mean`` and ``std``
+    """
+
+    state = None
+
+    @property
+    def settings(self) -> dict:
+        return {name: getattr(self, name) for name in ("task", *SETTINGS)}
+
+    @property
+    def files(self) -> Files:
+        return Files(self.output_dir, self.task, self.name)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to train: --test, --predict, or --resume of a run that has finished."""
+        finished = self.files.record.exists() and not self.files.state.exists()
+        return bool(self.test or self.predict or (self.resume and finished))
+
+
+def parse(description: str, defaults: dict, argv: list[str] | None = None) -> Run:
+    """Read the flags, of ``argv`` or the command line; ``defaults`` are the task's name, epochs, batch_size and lr.
+
+    Raises SystemExit: a value is wrong. The exit code is 2, after one line on standard error.
+    """
+    parser = parser_for(description)
+    flag = parser.add_argument
+    for name, setting in SETTINGS.items():
+        if setting.type is None:
+            flag(option(name), action="store_true", help=setting.help)
+            continue
+        default = defaults.get(name, setting.default)
+        text = f"{setting.help} ({'off' if default is None else value_text(default)})"
+        flag(option(name), type=setting.type, default=default, metavar="LR" if name == "lr" else "N", help=text)
+    auto = device("auto")
+    flag("--device", type=device, default=auto, help="auto, cpu, cuda, cuda:1 or mps (auto: cuda, else mps, else cpu)")
+    flag("--data-dir", type=Path, metavar="DIR", help="holds CIFAR-10, or gets it ($CIFAR10_DIR, else data)")
+    flag("--output-dir", type=Path, default=ROOT, metavar="DIR", help="gets plots/ and checkpoints/ (here)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--resume", action="store_true", help="continue this run from its last finished epoch")
+    mode.add_argument("--restart", action="store_true", help="throw this run's unfinished state away and begin again")
+    mode.add_argument("--test", action="store_true", help="test the saved best checkpoint; train and write nothing")
+    mode.add_argument("--predict", nargs="+", type=Path, metavar="FILE", help="name what these images show")
+    mode.add_argument("--dry-run", action="store_true", help="two epochs on made-up images; need and leave nothing")
+
+    run = parser.parse_args(argv, Run(task=defaults["task"]))
+    if run.dry_run:
+        run.epochs = min(run.epochs, 2)
+    usual = all_settings(defaults, {})
+    changes = {name: run.settings[name] for name in SETTINGS if run.settings[name] != usual[name]}
+    places = {name: getattr(run, name) for name in ("device", "data_dir", "output_dir")}
+    places = {name: value for name, value in places.items() if value != parser.get_default(name)}
+    run.name = run_name(run.task, changes)
+    run.command = shlex.join(["python", f"{run.task}.py", *words(changes | places)])
+    return run
+
+
+def parser_for(description: str) -> argparse.ArgumentParser:
+    """A parser that refuses wrong flags in one line, with exit code 2."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = exits.refuse
+    return parser
+
+
+def all_settings(defaults: dict, changes: dict) -> dict:
+    """All settings of a run of which only the ``changes`` to the task's ``defaults`` are known."""
+    return {name: setting.default for name, setting in SETTINGS.items()} | defaults | changes
+
+
+def run_name(task: str, changes: dict) -> str:
+    """A run's name: its task and all settings that are not the task's defaults."""
+    return "_".join([task, *(SETTINGS[name].word + value_text(value) for name, value in changes.items())])
+
+
+def words(changes: dict) -> list[str]:
+    """The flags that make these changes to a run."""
+    pairs = [(option(name), value_text(value)) for name, value in changes.items()]
+    return [word for pair in pairs for word in pair if word]
+
+
+def option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def value_text(value: object) -> str:
+    """A setting's value, in a run's name and behind its flag; for a switch that is nothing."""
+    return "" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
