@@ -1,7 +1,7 @@
 """What both tasks share, in the order in which a run needs it.
 
-A run from its flags to its files, randomness, data, augmentation, StepLR training with best-validation checkpointing,
-evaluation, plots. A task script's ``main`` tells the story; what it stands on, and a reader may skip, is in ``lab/``.
+Flags, data, augmentation, StepLR training with best-validation checkpointing, evaluation, results, plots. The ``main``
+of a task script tells the story; what it stands on, and a reader may skip at first, is in ``lab/``.
 """
 
 import contextlib
@@ -87,87 +87,6 @@ def print_configuration(run: Run) -> None:
     print(f"Train:   {run.epochs} epochs{patience}, batches of {run.batch_size}, seed {run.seed}")
     print(f"Adam:    learning rate {run.lr:g}, {schedule}")
     print(f"Device:  {conditions['device']}, {conditions['threads']} threads, torch {conditions['torch']}")
-
-
-def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> None:
-    """Give a finished run its files, from the best weights in ``model``, and print its result.
-
-    The state to resume from goes last, so that a crash here loses nothing.
-    """
-    best = best_of(history)
-    record = {"format": FORMAT, "run": run.name, "config": run.config, "environment": environment(run.device)}
-    record |= {"history": history, "best_epoch": best["epoch"], **result}
-    save_figure(draw_curves(record), run.files.curves, run.name)
-    save_figure(draw_confusion(record), run.files.confusion, run.name)
-    with atomic_write(run.files.record, run.name) as file:
-        file.write(json.dumps(record, indent=1).encode())
-    weights = {"model": checkpoint.copy_of_weights(model), "config": run.config}
-    weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
-    checkpoint.save(run.files.best, weights, run.name)
-    run.files.live.unlink(missing_ok=True)
-    run.files.state.unlink()
-
-    print(f"Best epoch: {best['epoch']} of {len(history)}, validation accuracy {best['val_accuracy']:.4f}")
-    written = (run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
-    print(f"Written: {', '.join(map(shown, written))}")
-    diagnosis.print_reading(history)
-    print_test(result, run)
-
-
-def print_test(result: dict, run: Run) -> None:
-    """The last two lines, as in the lab report."""
-    print(f"Model loaded from {shown(run.files.best)} ({run.files.best.stat().st_size / 1e6:.1f} MB)")
-    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}")
-
-
-def reuse(model: nn.Module, run: Run) -> None:
-    """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
-    if run.predict:
-        predict(model, run)
-    elif run.test:
-        checkpoint.load_best(model, run)
-        _, _, test_set = load_data(run)
-        print_configuration(run)
-        print_test(evaluate(model, test_set), run)
-    else:
-        show_result(model, run)
-
-
-def predict(model: nn.Module, run: Run) -> None:
-    """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
-    config = checkpoint.load_best(model, run)["config"]
-    mean, std = (torch.tensor(config[name], device=run.device).view(3, 1, 1) for name in ("mean", "std"))
-    unreadable = False
-    for path in run.predict:
-        try:
-            image = photos.read_image(path).to(run.device)
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            unreadable = True
-            continue
-        dataset = Dataset(image[None], torch.zeros(1, dtype=torch.int64, device=run.device), mean, std)
-        likeliest = predict_logits(model, dataset)[0].softmax(0).topk(3)
-        classes = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        print(f"{path}: {', '.join(f'{CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
-    if unreadable:
-        raise SystemExit(1)
-
-
-def show_result(model: nn.Module, run: Run) -> None:
-    """Print the result of a finished run from its record, and draw its pictures if they are missing."""
-    try:
-        record = read_record(run.files.record, run.name, run.settings)
-    except ValueError as error:
-        problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
-        raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
-    print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
-    pictures = (run.files.curves, draw_curves), (run.files.confusion, draw_confusion), (run.files.network, None)
-    for path, draw in pictures:
-        if not path.exists():
-            save_figure(draw(record) if draw else summary.draw_network(model), path, run.name)
-            print(f"Written: {shown(path)}")
-    diagnosis.print_reading(record["history"])
-    print(f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}")
 
 
 # ---------------------------------------------------------------- randomness
@@ -463,6 +382,90 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
     loss, accuracy = score(logits, dataset.labels)
     confusion = torch.bincount(10 * dataset.labels + logits.argmax(1), minlength=100).view(10, 10)
     return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist()}
+
+
+# ---------------------------------------------------------------- results
+
+
+def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> None:
+    """Give a finished run its files, from the best weights in ``model``, and print its result.
+
+    The state to resume from goes last, so that a crash here loses nothing.
+    """
+    best = best_of(history)
+    record = {"format": FORMAT, "run": run.name, "config": run.config, "environment": environment(run.device)}
+    record |= {"history": history, "best_epoch": best["epoch"], **result}
+    save_figure(draw_curves(record), run.files.curves, run.name)
+    save_figure(draw_confusion(record), run.files.confusion, run.name)
+    with atomic_write(run.files.record, run.name) as file:
+        file.write(json.dumps(record, indent=1).encode())
+    weights = {"model": checkpoint.copy_of_weights(model), "config": run.config}
+    weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
+    checkpoint.save(run.files.best, weights, run.name)
+    run.files.live.unlink(missing_ok=True)
+    run.files.state.unlink()
+
+    print(f"Best epoch: {best['epoch']} of {len(history)}, validation accuracy {best['val_accuracy']:.4f}")
+    written = (run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
+    print(f"Written: {', '.join(map(shown, written))}")
+    diagnosis.print_reading(history)
+    print_test(result, run)
+
+
+def print_test(result: dict, run: Run) -> None:
+    """The last two lines, as in the lab report."""
+    print(f"Model loaded from {shown(run.files.best)} ({run.files.best.stat().st_size / 1e6:.1f} MB)")
+    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}")
+
+
+def reuse(model: nn.Module, run: Run) -> None:
+    """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
+    if run.predict:
+        predict(model, run)
+    elif run.test:
+        checkpoint.load_best(model, run)
+        _, _, test_set = load_data(run)
+        print_configuration(run)
+        print_test(evaluate(model, test_set), run)
+    else:
+        show_result(model, run)
+
+
+def predict(model: nn.Module, run: Run) -> None:
+    """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
+    config = checkpoint.load_best(model, run)["config"]
+    mean, std = (torch.tensor(config[name], device=run.device).view(3, 1, 1) for name in ("mean", "std"))
+    unreadable = False
+    for path in run.predict:
+        try:
+            image = photos.read_image(path).to(run.device)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            unreadable = True
+            continue
+        dataset = Dataset(image[None], torch.zeros(1, dtype=torch.int64, device=run.device), mean, std)
+        likeliest = predict_logits(model, dataset)[0].softmax(0).topk(3)
+        classes = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        print(f"{path}: {', '.join(f'{CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
+    if unreadable:
+        raise SystemExit(1)
+
+
+def show_result(model: nn.Module, run: Run) -> None:
+    """Print the result of a finished run from its record, and draw its pictures if they are missing."""
+    try:
+        record = read_record(run.files.record, run.name, run.settings)
+    except ValueError as error:
+        problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
+        raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
+    print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
+    pictures = (run.files.curves, draw_curves), (run.files.confusion, draw_confusion), (run.files.network, None)
+    for path, draw in pictures:
+        if not path.exists():
+            save_figure(draw(record) if draw else summary.draw_network(model), path, run.name)
+            print(f"Written: {shown(path)}")
+    diagnosis.print_reading(record["history"])
+    print(f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}")
 
 
 # ---------------------------------------------------------------- plots
