@@ -100,7 +100,7 @@ def environment(device: torch.device) -> dict:
 
 
 def save_state(run: Run, history: list[dict], best: dict[str, torch.Tensor], **parts) -> None:
-    """Save all that the next epoch depends on; that is no random state, for each epoch seeds its own."""
+    """Save all that the next epoch depends on. No random state is among it, because each epoch seeds its own."""
     state = {"format": STATE_FORMAT, "config": run.config, "environment": environment(run.device)}
     state |= {"history": history, "best": best} | {name: part.state_dict() for name, part in parts.items()}
     save(run.files.state, state, run.name)

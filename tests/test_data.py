@@ -6,6 +6,7 @@ import http.server
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -194,9 +195,11 @@ def test_a_source_that_fails_is_followed_by_the_next(server, tmp_path, bad):
     assert leftovers(tmp_path / "new" / "data") == set()
 
 
-def test_a_slow_source_is_better_than_none(server, tmp_path):
+def test_a_slow_source_is_better_than_none(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lab.progress.PAUSE", -1)
     server.sources("slow", "missing")
     cifar10.download(tmp_path)
+    assert re.search(r"^  \d MB so far$", capsys.readouterr().out, re.MULTILINE)
     assert cifar10.damaged(tmp_path) == []
     assert server.requests == ["/slow", "/missing", "/slow"]
 

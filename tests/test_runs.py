@@ -654,6 +654,13 @@ def test_a_signal_after_the_last_file_does_not_advise_to_begin(made_up, tmp_path
     )
 
 
+def test_without_a_terminal_a_plain_line_tells_how_far_an_epoch_is(made_up, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lab.progress.PAUSE", -1)
+    train(tmp_path, "--limit", "100", "--batch-size", "40", "--epochs", "1")
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": batch" in line]
+    assert lines == [f"Epoch  1/1: batch {number} of 3" for number in (1, 2, 3)]
+
+
 def test_a_terminal_gets_a_progress_bar(tmp_path):
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))  # not on Windows
     main_end, terminal = pty.openpty()
