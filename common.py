@@ -1,6 +1,6 @@
 """What both tasks share, in the order in which a run needs it.
 
-Flags, data, augmentation, StepLR training with best-validation checkpointing, evaluation, results, plots. The ``main``
+Data, augmentation, StepLR training with best-validation checkpointing, evaluation, results, plots. The ``main``
 of a task script tells the story; what it stands on, and a reader may skip at first, is in ``lab/``.
 """
 
@@ -23,7 +23,6 @@ from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from lab import checkpoint, cifar10, diagnosis, exits, faster, files, flags, photos, summary
-from lab.checkpoint import environment
 from lab.cifar10 import CLASSES
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
@@ -35,10 +34,10 @@ from lab.record import FORMAT, GAMMA, STEP_SIZE, best_of, out_of_patience, read_
 
 @contextlib.contextmanager
 def open_run(description: str, defaults: dict, argv: list[str] | None = None) -> Iterator[Run]:
-    """A run as the flags describe it (``argv``, else the command line), with no other process in it.
+    """The run that the flags describe (``argv``, else the command line); inside, no other process can train it.
 
     ``defaults`` are the task's name, epochs, batch_size and lr.
-    Raises SystemExit: something went wrong: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
+    Raises SystemExit if anything went wrong, with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
     """
     exits.make_output_safe()
     run = flags.parse(description, defaults, argv)
@@ -52,7 +51,7 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
             except OSError as error:
                 exits.refuse(f"argument --output-dir: cannot write to {run.output_dir}: {error.strerror}")
             stack.enter_context(files.only_process(run.files))
-        if not run.is_over:
+        if not run.needs_no_training:
             run.state = checkpoint.unfinished_state(run)
         yield run
 
@@ -76,7 +75,7 @@ def describe(model: nn.Module, run: Run) -> None:
 
 
 def print_configuration(run: Run) -> None:
-    conditions = environment(run.device)
+    conditions = checkpoint.environment(run.device)
     mean, std = (" ".join(f"{value:.4f}" for value in run.config[name]) for name in ("mean", "std"))
     normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
     patience = f" (patience {run.patience})" if run.patience else ""
@@ -107,6 +106,20 @@ def generator_for(seed: int, epoch: int, purpose: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(seed, epoch, purpose))
 
 
+# ---------------------------------------------------------------- the device
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU that has it itself (NVIDIA since Ampere), else float32."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last, which convolutions like best; but MPS cannot train batch norm in it (pytorch PR 188371)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 # ---------------------------------------------------------------- data
 
 
@@ -120,7 +133,7 @@ class Dataset(NamedTuple):
 
 
 def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
-    """The images to train, to validate and to test, on ``run.device``; completes ``run.config``.
+    """The images to train, to validate and to test, on ``run.device``; sets ``run.config``.
 
     The training set is split nine to one, at random by the seed. Mean and standard deviation per channel are those of
     its first image, as in the lab report's training configuration.
@@ -244,7 +257,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
 def begin_or_resume(
     optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, run: Run
 ) -> tuple[list[dict], dict | None]:
-    """The history and the best weights so far; puts optimizer and schedule where the unfinished state left them."""
+    """The history and best weights so far; sets optimizer and schedule. With --restart, removes an unfinished state."""
     if run.restart:
         for path in (run.files.state, run.files.live):
             path.unlink(missing_ok=True)
@@ -346,17 +359,6 @@ def sample_epoch(dataset: Dataset, run: Run, epoch: int, purpose: int) -> tuple[
     return order.to(device), augmentation
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU that has it itself (NVIDIA since Ampere), else float32."""
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """channels_last, which convolutions like best; but MPS cannot train batch norm in it (pytorch PR 188371)."""
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
 # ---------------------------------------------------------------- evaluation
 
 
@@ -393,7 +395,12 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
     The state to resume from goes last, so that a crash here loses nothing.
     """
     best = best_of(history)
-    record = {"format": FORMAT, "run": run.name, "config": run.config, "environment": environment(run.device)}
+    record = {
+        "format": FORMAT,
+        "run": run.name,
+        "config": run.config,
+        "environment": checkpoint.environment(run.device),
+    }
     record |= {"history": history, "best_epoch": best["epoch"], **result}
     save_figure(draw_curves(record), run.files.curves, run.name)
     save_figure(draw_confusion(record), run.files.confusion, run.name)
@@ -409,12 +416,15 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
     written = (run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
     print(f"Written: {', '.join(map(shown, written))}")
     diagnosis.print_reading(history)
-    print_test(result, run)
+    print_model(run)
+    print_test(result)
 
 
-def print_test(result: dict, run: Run) -> None:
-    """The last two lines, as in the lab report."""
+def print_model(run: Run) -> None:
     print(f"Model loaded from {shown(run.files.best)} ({run.files.best.stat().st_size / 1e6:.1f} MB)")
+
+
+def print_test(result: dict) -> None:
     print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}")
 
 
@@ -426,7 +436,8 @@ def reuse(model: nn.Module, run: Run) -> None:
         checkpoint.load_best(model, run)
         _, _, test_set = load_data(run)
         print_configuration(run)
-        print_test(evaluate(model, test_set), run)
+        print_model(run)
+        print_test(evaluate(model, test_set))
     else:
         show_result(model, run)
 
@@ -465,7 +476,7 @@ def show_result(model: nn.Module, run: Run) -> None:
             save_figure(draw(record) if draw else summary.draw_network(model), path, run.name)
             print(f"Written: {shown(path)}")
     diagnosis.print_reading(record["history"])
-    print(f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}")
+    print_test(record)
 
 
 # ---------------------------------------------------------------- plots

@@ -30,8 +30,8 @@ from lab.record import read_record
 
 RUNS = (*FIGURES, BATCH128)
 TASKS = {
-    "task1_simplecnn": (task1_simplecnn.SimpleCNN, task1_simplecnn.DEFAULTS),
-    "task2_resnet18": (task2_resnet18.ResNet18, task2_resnet18.DEFAULTS),
+    task1_simplecnn.DEFAULTS["task"]: (task1_simplecnn.SimpleCNN, task1_simplecnn.DEFAULTS),
+    task2_resnet18.DEFAULTS["task"]: (task2_resnet18.ResNet18, task2_resnet18.DEFAULTS),
 }
 
 
@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
             failures += [f"Left out: plots/{name}: {reason}" for name, reason in skipped.items()]
             commands = missing_commands(args, records, skipped) if args.run or args.list else []
             if args.list:
-                print("".join(f"{shlex.join(command)}\n" for command in commands), end="")
+                for command in commands:
+                    print(shlex.join(command))
             else:
                 write(args, records, skipped)
             for number, command in enumerate(commands if args.run else [], 1):
@@ -62,7 +63,8 @@ def main(argv: list[str] | None = None) -> None:
                 except OSError as error:  # the next run may still be trained
                     failures.append(f"The report was not written: {error.strerror}: {error.filename}.")
         finally:
-            print("".join(f"{failure}\n" for failure in failures), end="", file=sys.stderr)
+            for failure in failures:
+                print(failure, file=sys.stderr)
     if failures:
         raise SystemExit(1)
 

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, validate and test the network, or reuse a finished run, as the flags say."""
     with common.open_run(__doc__, DEFAULTS, argv) as run:
         model = common.build(SimpleCNN, run)
-        if run.is_over:
+        if run.needs_no_training:
             return common.reuse(model, run)
         train_set, val_set, test_set = common.load_data(run)
         common.describe(model, run)

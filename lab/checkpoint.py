@@ -12,7 +12,7 @@ from lab.files import atomic_write, shown
 from lab.flags import Run
 from lab.record import best_of
 
-BEST_KEYS = ("model", "config", "epoch", "val_accuracy")
+STATE_KEYS = {"model", "adam", "scheduler", "best", "environment"}
 STATE_FORMAT = 2  # 1 had the best weights in a second file
 START_ANEW = "With --restart this run begins anew."
 
@@ -50,10 +50,7 @@ def load(path: Path, keys: tuple[str, ...], what_to_do: str) -> dict:
 
 
 def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -> None:
-    """Put the ``weights`` that were read from ``path`` into ``model``.
-
-    Raises SystemExit: they are those of another network; the message ends in ``what_to_do``.
-    """
+    """Put the ``weights`` of the file ``path`` into ``model``; SystemExit if they are those of another network."""
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError):
@@ -62,12 +59,9 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
 
 
 def load_best(model: nn.Module, run: Run) -> dict:
-    """Put the best weights of a finished run into ``model`` and return their checkpoint.
-
-    Raises SystemExit: they are missing, or those of another run.
-    """
+    """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
     path, what_to_do = run.files.best, f"To train it: {run.command}"
-    best = load(path, BEST_KEYS, what_to_do)
+    best = load(path, ("model", "config", "epoch", "val_accuracy"), what_to_do)
     load_weights(model, best["model"], path, what_to_do)
     for name, value in run.settings.items():
         if best["config"].get(name, value) != value:
@@ -109,24 +103,21 @@ def save_state(run: Run, history: list[dict], best: dict[str, torch.Tensor], **p
 def load_state(run: Run) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used."""
     state = load(run.files.state, ("config", "history"), START_ANEW)
-    if state.get("format") != STATE_FORMAT:
+    if state.get("format") != STATE_FORMAT or not (state["history"] and state.keys() >= STATE_KEYS):
         raise SystemExit(f"{shown(run.files.state)} was left by another version of these scripts. {START_ANEW}")
     return state
 
 
 def unfinished_state(run: Run) -> dict | None:
-    """What an interrupted run of this name left to go on from, or None.
-
-    Raises SystemExit: there is such a state, and neither --resume nor --restart; or it cannot be used.
-    """
+    """What an interrupted run of this name left to go on from, or None; SystemExit if it cannot or must not be used."""
     if run.restart or not run.files.state.exists():
         return None
     state = load_state(run)
     if not run.resume:
         raise SystemExit(
-            f"{progress(run, state)} Add --resume to go on, or --restart to throw that away and begin again."
+            f"{how_far(run, state)} Add --resume to go on, or --restart to throw that away and begin again."
         )
-    print(progress(run, state))
+    print(how_far(run, state))
     before, now = state["environment"], environment(run.device)
     changed = [f"{name} {before[name]} -> {now[name]}" for name in before if before[name] != now[name]]
     if changed:
@@ -134,7 +125,7 @@ def unfinished_state(run: Run) -> dict | None:
     return state
 
 
-def progress(run: Run, state: dict) -> str:
+def how_far(run: Run, state: dict) -> str:
     """How far an unfinished run has come, in a sentence."""
     best = best_of(state["history"])
     return (
@@ -145,20 +136,22 @@ def progress(run: Run, state: dict) -> str:
 
 def advice(run: Run, error: BaseException) -> str:
     """What is on the disk of a run that an error has ended, and how to go on."""
-    first = "Try a smaller --lr. " if isinstance(error, FloatingPointError) else ""
-    if isinstance(error, (RuntimeError, MemoryError)):
-        first = f"Try a --batch-size below {run.batch_size}. "
-    lead = "To go on:" if isinstance(error, KeyboardInterrupt) else "When that is mended, go on:"
-    goes_on = not isinstance(error, FloatingPointError)  # else it would come to the same end
+    first, lead = "", "When that is mended, go on:"
+    if isinstance(error, KeyboardInterrupt):
+        lead = "To go on:"
+    elif isinstance(error, FloatingPointError):
+        first, lead = "Try a smaller --lr. ", ""  # going on would come to the same end
+    elif isinstance(error, (RuntimeError, MemoryError)):
+        first, lead = f"Try a --batch-size below {run.batch_size}. ", "To go on as before, when there is more:"
     if run.test or run.predict or run.dry_run:
         kept = ""
     elif run.files.state.exists():
         try:
-            kept = progress(run, load_state(run)) + f" {lead} {run.command} --resume" * goes_on
+            kept = how_far(run, load_state(run)) + f" {lead} {run.command} --resume" * bool(lead)
         except (SystemExit, OSError) as unusable:
             kept = str(unusable)
     elif run.files.record.exists():  # the signal came after the last file, or before the first epoch of a second run
         kept = f"There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     else:
-        kept = f"There is nothing to resume; to begin: {run.command}" if goes_on else "There is nothing to resume."
+        kept = f"There is nothing to resume; to begin: {run.command}" if lead else "There is nothing to resume."
     return (first + kept).rstrip()

@@ -95,37 +95,36 @@ def download(directory: Path) -> None:
     """
     wanted = damaged(directory)
     print(f"CIFAR-10 in {directory}: {len(wanted)} of {len(FILES)} files are missing or damaged")
-    failures = {}
     try:
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-        archive = fetch_from_any(directory, failures)
+        archive = fetch_from_any(directory)
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
             for name in wanted:
                 with tar.extractfile(f"{FOLDER}/{name}") as packed, open(Path(fresh, name), "wb") as file:
                     shutil.copyfileobj(packed, file)
                 os.replace(Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
-        reasons = "".join(f"\n  {url}: {reason}" for url, reason in failures.items())
         sys.exit(
-            f"CIFAR-10 is not whole in {directory}, and could not be downloaded: {error}{reasons}\n"
+            f"CIFAR-10 is not whole in {directory}, and could not be downloaded: {error}\n"
             f"Missing or damaged in {directory / FOLDER}: {', '.join(wanted)}.\n"
             f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}) from any of these sources into {directory}\n"
             "and run this again, or name a directory that holds the files with --data-dir or CIFAR10_DIR."
         )
 
 
-def fetch_from_any(directory: Path, failures: dict[str, str]) -> Path:
-    """Fetch the archive from the first source that gives it. Each is tried in turn, a slow one only if all failed.
+def fetch_from_any(directory: Path) -> Path:
+    """Fetch the archive from the first source that gives it; OSError with all reasons if none does.
 
-    Raises OSError: every source failed; ``failures`` then has the reason for each.
+    Each is tried in turn, and once more if all of them failed; the first time round, a slow one is left for the next.
     """
+    failures = {}
     for url, slowest in [(url, SLOW) for url in SOURCES] + [(url, 0) for url in SOURCES]:
         try:
             return fetch(url, directory, slowest)
         except (requests.RequestException, TimeoutError, ValueError) as error:  # ValueError: wrong digest
             print(f"  failed ({type(error).__name__})")
             failures[url] = str(error).partition("(Caused by ")[2][:-1] or str(error)
-    raise OSError("every source failed")
+    raise OSError("every source failed" + "".join(f"\n  {url}: {reason}" for url, reason in failures.items()))
 
 
 def fetch(url: str, directory: Path, slowest: float) -> Path:

@@ -157,10 +157,8 @@ def convergence_of(history: Sequence[dict]) -> Finding | None:
     if after < (1 - max(GAIN, roughness(val[-SHORT:]))) * before:
         evidence = f"In the last {SHORT} epochs the validation loss has fallen from {before:.2f} to {after:.2f}."
         return Finding("still falling", evidence)
-    if train[-1] - min(train) > RISE * train[0]:
-        evidence = (
-            f"The training loss was {min(train):.2f} in epoch {train.index(min(train)) + 1}, and is {train[-1]:.2f}."
-        )
+    if train[-1] - (low := min(train)) > RISE * train[0]:
+        evidence = f"The training loss was {low:.2f} in epoch {train.index(low) + 1}, and is {train[-1]:.2f}."
         return Finding("no convergence", evidence)
     gained = last_gain(val)
     if len(val) - gained >= SHORT and train[-1] > GUESSING / 2:

@@ -32,7 +32,7 @@ def told_in_one_line(what_next: Callable[[BaseException], str], device: object =
         drop_output()
         raise SystemExit(1) from None
     except (KeyboardInterrupt, FloatingPointError, RuntimeError, MemoryError, OSError) as error:
-        if not (problem := problem_of(error, device)):
+        if not (problem := cause_of(error, device)):
             raise
         if isinstance(error, OSError) and not error.filename:
             drop_output()
@@ -42,7 +42,7 @@ def told_in_one_line(what_next: Callable[[BaseException], str], device: object =
         raise SystemExit(128 + (error.args or [signal.SIGINT])[0] if interrupted else 1) from None
 
 
-def problem_of(error: BaseException, device: object) -> str | None:
+def cause_of(error: BaseException, device: object) -> str | None:
     """What happened, in a sentence; None for an error that no user can cause."""
     match error:
         case KeyboardInterrupt():
@@ -77,7 +77,8 @@ def signals_as_exceptions() -> Iterator[None]:
 
 def refuse(message: str) -> NoReturn:
     """End the script because of a wrong flag."""
-    print(f"{Path(sys.argv[0]).name}: error: {message} (--help lists the flags)", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"{Path(sys.argv[0]).name}: error: {message} (--help lists the flags)", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 
 class Files:
-    """The files of one run: ``state`` and ``live`` until it has finished, the others from then on."""
+    """The files of one run: ``lock``, ``state`` and ``live`` until it has finished, then the others."""
 
     def __init__(self, output_dir: Path, task: str, run: str):
         plots, checkpoints = output_dir / "plots", output_dir / "checkpoints"
@@ -37,10 +37,7 @@ def make_folders(files: Files) -> None:
 
 @contextlib.contextmanager
 def only_process(files: Files) -> Iterator[None]:
-    """Keep all other processes from this run, by a lock that the system takes back however this process ends.
-
-    Raises SystemExit: another process has the lock.
-    """
+    """Keep others from this run, by a lock that the system takes back with the process; SystemExit if one has it."""
     lock = FileLock(files.lock)
     try:
         lock.acquire(timeout=0)
@@ -83,22 +80,17 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_directory(path.parent)
+        with contextlib.suppress(OSError):  # where the system can, so that a power failure does not undo the name
+            directory = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def sync_directory(path: Path) -> None:
-    """Put the names in a directory on the disk, where the system can, so that a power failure does not undo them."""
-    with contextlib.suppress(OSError):  # Windows and some network file systems cannot
-        directory = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def save_figure(figure: Figure, path: Path, owner: str) -> None:
@@ -109,6 +101,6 @@ def save_figure(figure: Figure, path: Path, owner: str) -> None:
 
 def shown(path: Path) -> str:
     """``path`` as short as it can be written from here."""
-    with contextlib.suppress(ValueError):  # on another drive of Windows
+    with contextlib.suppress(ValueError, OSError):  # on another drive of Windows; from a folder that is gone
         return min(str(path), os.path.relpath(path), key=len)
     return str(path)

@@ -16,21 +16,28 @@ from lab.record import STEP_SIZE
 ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
 
 
+def number(kind: type, text: str) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * (kind is int)}number") from None
+
+
 def integer(low: int, high: int) -> Callable[[str], int]:
     """An argparse type: whole numbers from ``low`` to ``high``."""
 
-    def integer(text: str) -> int:  # argparse puts this name into its message
-        value = int(text)
+    def parse(text: str) -> int:
+        value = number(int, text)
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
         return value
 
-    return integer
+    return parse
 
 
 def learning_rate(text: str) -> float:
     """An argparse type: positive, finite, and of at most six digits, which is what the name of a run tells apart."""
-    value = float(text)
+    value = number(float, text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     if value != float(f"{value:g}"):
@@ -77,7 +84,7 @@ class Run(argparse.Namespace):
     ``name``     its own name
     ``command``  what to type to repeat it
     ``state``    what an interrupted process left of it to go on from, or None
-    ``config``   all that decides its numbers: the settings and, once the data are loaded, their ``mean`` and ``std``
+    ``config``   once the data are loaded: all that decides its numbers, the settings and ``mean`` and ``std``
     """
 
     state = None
@@ -91,7 +98,7 @@ class Run(argparse.Namespace):
         return Files(self.output_dir, self.task, self.name)
 
     @property
-    def is_over(self) -> bool:
+    def needs_no_training(self) -> bool:
         """Whether there is nothing to train: --test, --predict, or --resume of a run that has finished."""
         finished = self.files.record.exists() and not self.files.state.exists()
         return bool(self.test or self.predict or (self.resume and finished))

@@ -12,6 +12,7 @@ from torch import nn
 from lab.cifar10 import CLASSES
 from lab.claims import BASELINE, CLAIMS, FIGURES, NO_AUG, NO_NORM, TASK1, TASK2, Experiment
 from lab.diagnosis import RULES, column, diagnose
+from lab.files import Files
 from lab.record import best_of
 from lab.summary import print_summary
 
@@ -34,8 +35,8 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tas
         "results": picture("results", "The report's accuracies, and ours", output_dir, "python report.py --plot"),
         "left_out": f"{LEFT_OUT}\n\n{names}" if skipped else "",
         "summary": {task: summary(task, network(), output_dir) for task, (network, _) in tasks.items()},
-        "trained": {task: trained(records[task]) for task in tasks},
-        "best_epoch": {task: best_epoch(records[task]) for task in tasks},
+        "trained": {task: trained(records[task][0]) if records[task] else "" for task in tasks},
+        "best_epoch": {task: best_epoch(records[task][0]) if records[task] else "" for task in tasks},
         "figure": {run.name: figure(run, records[run.name], output_dir) for run in FIGURES},
         "cell": {run.name: cell(run, records[run.name], output_dir) for run in FIGURES},
         "effect": {run.name: effect(run, records) for run in (NO_NORM, NO_AUG)},
@@ -69,19 +70,15 @@ def summary(task: str, network: nn.Module, output_dir: Path) -> str:
     return f"{first} ({same}).\n\n```\n{table.strip()}\n```\n\n{drawn}"
 
 
-def trained(records: list[dict]) -> str:
+def trained(record: dict) -> str:
     """On what our run was trained, as one more line of a list."""
-    if not records:
-        return ""
-    minutes, where = sum(column(records[0]["history"], "seconds")) / 60, records[0]["environment"]
+    minutes, where = sum(column(record["history"], "seconds")) / 60, record["environment"]
     machine = f"{where['device']}, with {where['threads']} threads and PyTorch {where['torch']}"
     return f"\n- Trained in {minutes:.0f} minutes on {machine}"
 
 
-def best_epoch(records: list[dict]) -> str:
-    if not records:
-        return ""
-    best = best_of(records[0]["history"])
+def best_epoch(record: dict) -> str:
+    best = best_of(record["history"])
     return f" In our run that is epoch {best['epoch']}, with a validation accuracy of {best['val_accuracy']:.4f}."
 
 
@@ -126,7 +123,7 @@ def worst_pair(confusion: list[list[int]]) -> str:
 
 def missing(run: Experiment, output_dir: Path) -> str:
     """That a run has not finished, and the command that trains it."""
-    unfinished = (output_dir / "checkpoints" / f"{run.name}.last.pt").exists()
+    unfinished = Files(output_dir, run.task, run.name).state.exists()
     return f"unfinished: `{run.command('--resume')}`" if unfinished else f"not run yet: `{run.command()}`"
 
 

@@ -12,7 +12,7 @@ class Progress(tqdm):
 
     def __init__(self, label: str, unit: str, total: int | None = None, **how):
         super().__init__(desc=label, unit=unit, total=total, leave=False, disable=None, **how)
-        self.label, self.step, self.done = label, unit, 0  # a bar that draws nothing keeps neither of the two
+        self.label, self.piece, self.done = label, unit, 0  # a bar that draws nothing keeps neither label nor unit
         self.told = time.monotonic()
 
     def update(self, n: float = 1) -> None:
@@ -23,4 +23,4 @@ class Progress(tqdm):
             print(self.line())
 
     def line(self) -> str:
-        return f"{self.label}: {self.step} {self.done} of {self.total}"
+        return f"{self.label}: {self.piece} {self.done} of {self.total}"

@@ -75,7 +75,7 @@ def test_batches_are_normalized_and_in_order():
     assert first.is_contiguous(memory_format=torch.channels_last)
     draws = common.sample_augmentation(20, torch.Generator().manual_seed(0))
     (augmented, _), _ = common.batches(train, 15, order, draws)
-    black = common.augment(train.images[order[:15]], draws[:15]).float() / 255  # normalized after that
+    black = common.augment(train.images[order[:15]], draws[:15]).float() / 255  # what is black is normalized, too
     torch.testing.assert_close(augmented, (black - train.mean) / train.std)
     args = parse("--no-norm")
     (plain, _), *_ = common.batches(common.load_data(args)[0], 15, order, None)

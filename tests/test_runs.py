@@ -633,6 +633,7 @@ def test_a_full_memory_is_told(made_up, tmp_path, monkeypatch, capsys):
             train(tmp_path, "--limit", "100", "--restart")
         told = capsys.readouterr().err
         assert re.match(r"The memory of cpu is full\. Try a --batch-size below 128\. .* 1 of 80 epochs are done", told)
+        assert "To go on as before, when there is more: python" in told
 
 
 def test_another_error_that_speaks_of_memory_is_not_a_full_one(made_up, tmp_path, monkeypatch):
@@ -645,7 +646,7 @@ def test_another_error_that_speaks_of_memory_is_not_a_full_one(made_up, tmp_path
 
 
 def test_a_signal_after_the_last_file_does_not_advise_to_begin(made_up, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(common, "print_test", lambda result, run: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(common, "print_test", lambda result: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as stop:
         train(tmp_path, "--limit", "100", "--epochs", "1")
     assert stop.value.code == 143
