@@ -1,7 +1,7 @@
 """What both tasks share, in the order in which a run needs it.
 
-Data, augmentation, StepLR training with best-validation checkpointing, evaluation, results, plots. The ``main``
-of a task script tells the story; what it stands on, and a reader may skip at first, is in ``lab/``.
+Data, augmentation, StepLR training with best-validation checkpointing, evaluation, results, plots. The ``main`` of a
+task script tells the story of a run; ``lab/`` has what both stand on, and what a reader may skip at first.
 """
 
 import contextlib
@@ -216,8 +216,8 @@ def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
     rotated = x | y
     x = (1 - 2 * flip).int() * x + ((size - 1) * flip + right).int()
     y = y + down.int()
-    # As S is a power of two, the bits of -S are zero in just the coordinates from 0 to S - 1. That makes
-    # one comparison of eight.
+    # S is a power of two, so a coordinate from 0 to S - 1 has none of the bits of -S, and every other one has some:
+    # one comparison instead of eight.
     inside = ((rotated | x | y) & -size) == 0
 
     pixel = ((size * y + x) & (size * size - 1)).long()  # any pixel where not inside
@@ -306,8 +306,8 @@ def train_epoch(
 ) -> tuple[float, float]:
     """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
 
-    The sums stay on the device, so that a GPU does not wait for the host at every step; so a loss that is not finite
-    is noticed only after about a second.
+    The sums stay on the device, so that a GPU does not wait for the host at every step. Therefore a loss that is not
+    finite is noticed only after about a second.
     """
     torch.manual_seed(seed_for(run.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, run, epoch, TRAINING)

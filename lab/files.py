@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 class Files:
     """The files of one run: ``lock``, ``state`` and ``live`` until it has finished, then the others."""
 
-    def __init__(self, output_dir: Path, task: str, run: str):
+    def __init__(self, output_dir: Path, task: str, name: str):
         plots, checkpoints = output_dir / "plots", output_dir / "checkpoints"
-        self.run = run  # its name
-        self.lock = checkpoints / f".{run}.lock"
-        self.state = checkpoints / f"{run}.last.pt"  # all that is needed to continue
-        self.live = plots / f"{run}.live.png"  # the curves so far
-        self.best = checkpoints / f"{run}.pt"  # the weights of the best epoch
-        self.record = plots / f"{run}.json"
-        self.curves = plots / f"{run}.png"
-        self.confusion = plots / f"{run}_confusion.png"
+        self.name = name
+        self.lock = checkpoints / f".{name}.lock"
+        self.state = checkpoints / f"{name}.last.pt"  # all that is needed to continue
+        self.live = plots / f"{name}.live.png"  # the curves so far
+        self.best = checkpoints / f"{name}.pt"  # the weights of the best epoch
+        self.record = plots / f"{name}.json"
+        self.curves = plots / f"{name}.png"
+        self.confusion = plots / f"{name}_confusion.png"
         self.network = plots / f"{task}_model.png"  # the picture of the network, which all runs of a task share
 
 
@@ -43,16 +43,16 @@ def only_process(files: Files) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise SystemExit(
-            f"Another process is training {files.run}; its curves: {shown(files.live)}. "
+            f"Another process is training {files.name}; its curves: {shown(files.live)}. "
             "To train it a second time, name another --output-dir."
         ) from None
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
-        print(f"This file system has no locks ({error}), so do not start {files.run} twice at the same time.")
+        print(f"This file system has no locks ({error}), so do not start {files.name} twice at the same time.")
     try:
         for path in (files.state, files.record):  # what a killed process left in either directory
-            temporary_name(path, files.run).unlink(missing_ok=True)
+            temporary_name(path, files.name).unlink(missing_ok=True)
         yield
     finally:
         if lock.is_locked:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
 
 
 def number(kind: type, text: str) -> int | float:
+    """``text`` as an int or a float, as ``kind`` says; refused as argparse refuses a value."""
     try:
         return kind(text)
     except ValueError:

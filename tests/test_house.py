@@ -70,11 +70,7 @@ STOPPED = "torch.optim.Adam.step = lambda *how: signal.raise_signal(signal.SIGIN
         ("task1_simplecnn.py --epochs 0", "", "ended with SystemExit 2"),
         ("task1_simplecnn.py --test --output-dir nowhere", "", "ended with SystemExit There is no "),
         ("task1_simplecnn.py --dry-run", BROKEN, "ended with ZeroDivisionError"),
-        (
-            "task1_simplecnn.py --dry-run",
-            STOPPED,
-            "ended with SystemExit 130",
-        ),
+        ("task1_simplecnn.py --dry-run", STOPPED, "ended with SystemExit 130"),
         ("report.py --seeds 1", "", "ended with SystemExit 2"),
         ("report.py --output-dir {tmp}", "", ""),
         ("report.py --output-dir {tmp}/file/below", "", "ended with SystemExit 1"),
