@@ -1,7 +1,7 @@
 """The original lab report: its nine runs with their accuracies, and what it says about their curves.
 
-A claim is a function, whose docstring is the claim. It gets the records of its runs (of one seed, in the order of
-``CLAIMS``) and returns what they measure, and whether that is what the report says.
+A claim is checked by a function. It gets the records of the claim's runs (of one seed, in the order of ``CLAIMS``) and
+returns what they measure, and whether that is what the report says.
 """
 
 import shlex
@@ -75,19 +75,16 @@ def ups_and_downs(*records: dict, metric: str = "val_loss", epochs: int | None =
 
 
 def simplecnn_is_steady(record: dict) -> tuple[str, bool]:
-    """SimpleCNN trains steadily, does not overfit, and converges."""
     against = findings(record) & {"oscillation", "overfitting", "no convergence", "still falling", "decayed too early"}
     measured = ", ".join(sorted(against)) or "no oscillation, no overfitting, and the losses level off"
     return f"{measured}; {late_losses(record)}", not against
 
 
 def resnet18_is_steady(record: dict) -> tuple[str, bool]:
-    """ResNet-18 trains steadily, without violent oscillation."""
     return f"validation loss up and down: {ups_and_downs(record)[0]:.1%}", "oscillation" not in findings(record)
 
 
 def validation_stays_behind(record: dict) -> tuple[str, bool]:
-    """ResNet-18: late in the training the training loss still falls, and validation does not follow."""
     for finding in diagnose(record["history"]):
         if finding.name == "overfitting":
             return finding.evidence, True
@@ -95,7 +92,6 @@ def validation_stays_behind(record: dict) -> tuple[str, bool]:
 
 
 def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
-    """Normalization makes early training steadier."""
     loss = ups_and_downs(baseline, no_norm, epochs=EARLY)
     accuracy = ups_and_downs(baseline, no_norm, metric="val_accuracy", epochs=EARLY)
     measured = (
@@ -106,7 +102,6 @@ def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
 
 
 def loss_stops_falling(record: dict) -> tuple[str, bool]:
-    """Without augmentation, validation loss stops falling near epoch 8."""
     lowest = min(record["history"], key=lambda epoch: epoch["val_loss"])
     end = record["history"][-1]
     measured = f"lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.2f}); at the end {end['val_loss']:.2f}"
@@ -114,7 +109,6 @@ def loss_stops_falling(record: dict) -> tuple[str, bool]:
 
 
 def training_alone_gets_good(record: dict) -> tuple[str, bool]:
-    """Without augmentation, training accuracy passes 90 %, and validation stays under 80 %."""
     best = best_of(record["history"])
     passed = next((epoch["epoch"] for epoch in record["history"] if epoch["train_accuracy"] > 0.9), None)
     training = f"first above 0.9 in epoch {passed}" if passed else "never above 0.9"
@@ -123,7 +117,6 @@ def training_alone_gets_good(record: dict) -> tuple[str, bool]:
 
 
 def test_is_easier(simplecnn: dict, baseline: dict, no_aug: dict) -> tuple[str, bool]:
-    """Test accuracy is higher than validation accuracy, because only validation is augmented."""
     one, two, without = (
         record["test_accuracy"] - best_of(record["history"])["val_accuracy"] for record in (simplecnn, baseline, no_aug)
     )
@@ -135,7 +128,6 @@ def test_is_easier(simplecnn: dict, baseline: dict, no_aug: dict) -> tuple[str, 
 
 
 def higher_rate_is_rougher(high: dict, baseline: dict, low: dict) -> tuple[str, bool]:
-    """A higher initial rate oscillates more, and 0.01 ends lower than 0.001."""
     rough, accuracies = ups_and_downs(high, baseline, low, epochs=EARLY), column((high, baseline), "test_accuracy")
     measured = (
         f"validation loss up and down in the first {EARLY} epochs: {rough[0]:.1%} at 0.01, {rough[1]:.1%} at 0.001, "
@@ -145,7 +137,6 @@ def higher_rate_is_rougher(high: dict, baseline: dict, low: dict) -> tuple[str, 
 
 
 def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
-    """0.0001 with StepLR stops before it arrives."""
     step, constant = late(low, "train_loss"), late(low_constant, "train_loss")
     measured = (
         f"training loss in the last {LATE} epochs: {step:.2f}; without decay it goes on to {constant:.2f}. "
@@ -155,27 +146,23 @@ def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
 
 
 def higher_constant_rate_is_rougher(high: dict, middle: dict, low: dict) -> tuple[str, bool]:
-    """With constant rates, too, a higher one oscillates more."""
     rough = ups_and_downs(high, middle, low)
     measured = f"validation loss up and down: {rough[0]:.1%} at 0.01, {rough[1]:.1%} at 0.001, {rough[2]:.1%} at 0.0001"
     return measured, rough[0] > CLEARLY * rough[1] and rough[1] > CLEARLY * rough[2]
 
 
 def high_constant_fails(record: dict) -> tuple[str, bool]:
-    """Constant 0.01 does not converge: no gain in validation loss after about epoch 16."""
     gained, end = last_gain(column(record["history"], "val_loss")), late(record, "train_loss")
     measured = f"last gain in validation loss: epoch {gained}; training loss in the last {LATE} epochs: {end:.2f}"
     return measured, is_about(gained, 16) and "no convergence" in findings(record)
 
 
 def constant_stands_still(record: dict) -> tuple[str, bool]:
-    """Constant 0.001 gains nothing in validation loss after about epoch 40."""
     gained = last_gain(column(record["history"], "val_loss"))
     return f"last gain in validation loss: epoch {gained}", is_about(gained, 40)
 
 
 def low_constant_is_slow(low_constant: dict, baseline: dict) -> tuple[str, bool]:
-    """Constant 0.0001 ends near the baseline, but gets there more slowly."""
     ends = [late(record, "val_accuracy") for record in (low_constant, baseline)]
     goal = 0.95 * min(ends)
     reached = [
@@ -190,25 +177,45 @@ def low_constant_is_slow(low_constant: dict, baseline: dict) -> tuple[str, bool]
 
 
 def small_batches_reach_85(baseline: dict, batch128: dict) -> tuple[str, bool]:
-    """Batches of 64 instead of 128 are what reached 85 %."""
     small, large = baseline["test_accuracy"], batch128["test_accuracy"]
     measured = f"test accuracy {small:.4f} with batches of 64, {large:.4f} with 128: {small - large:+.4f}"
     return measured, small >= 0.85 > large and small - large > NOISE
 
 
-CLAIMS = {
-    simplecnn_is_steady: (SIMPLECNN,),
-    resnet18_is_steady: (BASELINE,),
-    validation_stays_behind: (BASELINE,),
-    test_is_easier: (SIMPLECNN, BASELINE, NO_AUG),
-    normalization_steadies: (BASELINE, NO_NORM),
-    loss_stops_falling: (NO_AUG,),
-    training_alone_gets_good: (NO_AUG,),
-    higher_rate_is_rougher: (HIGH, BASELINE, LOW),
-    low_rate_stops_early: (LOW, LOW_CONSTANT),
-    higher_constant_rate_is_rougher: (HIGH_CONSTANT, CONSTANT, LOW_CONSTANT),
-    high_constant_fails: (HIGH_CONSTANT,),
-    constant_stands_still: (CONSTANT,),
-    low_constant_is_slow: (LOW_CONSTANT, BASELINE),
-    small_batches_reach_85: (BASELINE, BATCH128),
+CLAIMS = {  # what the report says: the function that checks it, and the runs whose records that gets
+    "SimpleCNN trains steadily, does not overfit, and converges.": (simplecnn_is_steady, (SIMPLECNN,)),
+    "ResNet-18 trains steadily, without violent oscillation.": (resnet18_is_steady, (BASELINE,)),
+    "ResNet-18: late in the training the training loss still falls, and validation does not follow.": (
+        validation_stays_behind,
+        (BASELINE,),
+    ),
+    "Test accuracy is higher than validation accuracy, because only validation is augmented.": (
+        test_is_easier,
+        (SIMPLECNN, BASELINE, NO_AUG),
+    ),
+    "Normalization makes early training steadier.": (normalization_steadies, (BASELINE, NO_NORM)),
+    "Without augmentation, validation loss stops falling near epoch 8.": (loss_stops_falling, (NO_AUG,)),
+    "Without augmentation, training accuracy passes 90 %, and validation stays under 80 %.": (
+        training_alone_gets_good,
+        (NO_AUG,),
+    ),
+    "A higher initial rate oscillates more, and 0.01 ends lower than 0.001.": (
+        higher_rate_is_rougher,
+        (HIGH, BASELINE, LOW),
+    ),
+    "0.0001 with StepLR stops before it arrives.": (low_rate_stops_early, (LOW, LOW_CONSTANT)),
+    "With constant rates, too, a higher one oscillates more.": (
+        higher_constant_rate_is_rougher,
+        (HIGH_CONSTANT, CONSTANT, LOW_CONSTANT),
+    ),
+    "Constant 0.01 does not converge: no gain in validation loss after about epoch 16.": (
+        high_constant_fails,
+        (HIGH_CONSTANT,),
+    ),
+    "Constant 0.001 gains nothing in validation loss after about epoch 40.": (constant_stands_still, (CONSTANT,)),
+    "Constant 0.0001 ends near the baseline, but gets there more slowly.": (
+        low_constant_is_slow,
+        (LOW_CONSTANT, BASELINE),
+    ),
+    "Batches of 64 instead of 128 are what reached 85 %.": (small_batches_reach_85, (BASELINE, BATCH128)),
 }

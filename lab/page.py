@@ -72,9 +72,13 @@ def summary(task: str, network: nn.Module, output_dir: Path) -> str:
 
 def trained(record: dict) -> str:
     """On what our run was trained, as one more line of a list."""
-    minutes, where = sum(column(record["history"], "seconds")) / 60, record["environment"]
-    machine = f"{where['device']}, with {where['threads']} threads and PyTorch {where['torch']}"
-    return f"\n- Trained in {minutes:.0f} minutes on {machine}"
+    minutes = sum(column(record["history"], "seconds")) / 60
+    machines = [
+        f"from epoch {it['from_epoch']} " * (it["from_epoch"] > 1)
+        + f"on {it['device']}, with {it['threads']} threads and PyTorch {it['torch']}"
+        for it in record["environments"]
+    ]
+    return f"\n- Trained in {minutes:.0f} minutes {', '.join(machines)}"
 
 
 def best_epoch(record: dict) -> str:
@@ -155,9 +159,9 @@ def effect(run: Experiment, records: Records) -> str:
 def claims(records: Records) -> str:
     """The rows of a table: each claim of the report with its figures, what our runs measure, and whether it holds."""
     rows = []
-    for claim, runs in CLAIMS.items():
+    for claim, (check, runs) in CLAIMS.items():
         seeds = [{record["config"]["seed"]: record for record in records[run.name]} for run in runs]
-        results = {seed: claim(*(of[seed] for of in seeds)) for seed in seeds[0] if all(seed in of for of in seeds)}
+        results = {seed: check(*(of[seed] for of in seeds)) for seed in seeds[0] if all(seed in of for of in seeds)}
         figures = ", ".join(str(run.figure) for run in runs if run.figure)
         if len(results) == 1:
             ((measured, holds),) = results.values()
@@ -171,5 +175,5 @@ def claims(records: Records) -> str:
             names = [f"figure {run.figure}" if run.figure else f"`{run.command()}`" for run in lacking]
             measured = f"not finished: {', '.join(names)}" if names else "no seed has finished in all of them"
             verdict = "open"
-        rows.append(f"| {claim.__doc__} | {figures} | {measured} | {verdict} |")
+        rows.append(f"| {claim} | {figures} | {measured} | {verdict} |")
     return "\n".join(rows)
