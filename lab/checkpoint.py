@@ -1,19 +1,23 @@
 """What a checkpoint holds: saved, verified, loaded; and the one state from which an unfinished run goes on."""
 
 import io
+import json
 import platform
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import nn
 
+from lab import exits, faster
 from lab.files import atomic_write, shown
 from lab.flags import Run
-from lab.record import best_of
+from lab.record import are_three, best_of, first_problem, problem_of_environments, problem_of_history
 
-STATE_KEYS = {"model", "adam", "scheduler", "best", "environment"}
-STATE_FORMAT = 2  # 1 had the best weights in a second file
+STATE_FORMAT = 3  # 1 had the best weights in a second file, 2 had one environment, and the schedule
 START_ANEW = "With --restart this run begins anew."
 
 
@@ -22,14 +26,14 @@ def save(path: Path, checkpoint: dict, owner: str) -> None:
     content = io.BytesIO()  # because torch.save makes a RuntimeError of a full disk, and of a Ctrl-C while it writes
     torch.save(checkpoint, content)
     with atomic_write(path, owner) as file:
-        file.write(content.getbuffer())
+        file.write(content.getvalue())
 
 
-def load(path: Path, keys: tuple[str, ...], what_to_do: str) -> dict:
-    """Read a checkpoint with these ``keys``, its tensors to the CPU.
+def load(path: Path, problem_of: Callable[[dict], str | None], what_to_do: str) -> dict:
+    """Read a checkpoint in which ``problem_of`` finds no problem, its tensors to the CPU.
 
     Raises SystemExit: it is missing, damaged, or not such a checkpoint; the message ends in ``what_to_do``; OSError: it
-    cannot be read.
+    cannot be read; MemoryError or RuntimeError: the memory is full.
     """
     try:
         content = io.BytesIO(path.read_bytes())
@@ -39,34 +43,58 @@ def load(path: Path, keys: tuple[str, ...], what_to_do: str) -> dict:
         with zipfile.ZipFile(content) as archive:
             # torch.load does not look at the checksums, and reads nothing of an entry whose attributes say "folder".
             changed = archive.testzip() or any(entry.external_attr for entry in archive.infolist())
+        if changed:
+            refuse(path, "wrong checksum", what_to_do)
         content.seek(0)
-        checkpoint = {} if changed else torch.load(content, map_location="cpu", weights_only=True)
-        problems = ["wrong checksum"] * bool(changed) + [f"it has no {key}" for key in keys if key not in checkpoint]
+        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
+        problem = first_problem(problem_of, checkpoint) if isinstance(checkpoint, dict) else "it is no dictionary"
     except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
-        problems = [type(error).__name__]
-    if problems:
-        raise SystemExit(f"{shown(path)} is damaged, or no checkpoint of these scripts ({problems[0]}). {what_to_do}")
+        if exits.is_full_memory(error):
+            raise
+        problem = type(error).__name__
+    if problem:
+        refuse(path, problem, what_to_do)
     return checkpoint
+
+
+def refuse(path: Path, problem: str, what_to_do: str) -> NoReturn:
+    """End the script because of what a checkpoint holds."""
+    raise SystemExit(f"{shown(path)} is damaged, or no checkpoint of these scripts ({problem}). {what_to_do}")
 
 
 def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -> None:
     """Put the ``weights`` of the file ``path`` into ``model``; SystemExit if they are those of another network."""
     try:
         model.load_state_dict(weights)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, AttributeError):
         name = type(model).__name__
         raise SystemExit(f"{shown(path)} holds the weights of another network than {name}. {what_to_do}") from None
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all() or (name.endswith("running_var") and tensor.min() < 0):
+            refuse(path, f"its {name} cannot be", what_to_do)
 
 
 def load_best(model: nn.Module, run: Run) -> dict:
     """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
     path, what_to_do = run.files.best, f"To train it: {run.command}"
-    best = load(path, ("model", "config", "epoch", "val_accuracy"), what_to_do)
+    best = load(path, problem_of_best, what_to_do)
     load_weights(model, best["model"], path, what_to_do)
     for name, value in run.settings.items():
-        if best["config"].get(name, value) != value:
-            raise SystemExit(f"{shown(path)} is of a run with another {name}, {best['config'][name]}.")
+        found = best["config"].get(name, run.usual[name])
+        if found != value:
+            raise SystemExit(f"{shown(path)} is of a run with another {name}, {found!r}.")
     return best
+
+
+def problem_of_best(best: dict) -> str | None:
+    """What is wrong with a finished run's checkpoint beside its weights."""
+    config, epoch, accuracy = best["config"], best["epoch"], best["val_accuracy"]
+    json.dumps([config, epoch, accuracy])  # TypeError: one of them is a tensor
+    if not (are_three(config["mean"]) and are_three(config["std"]) and min(config["std"]) > 0):
+        return "its mean or std is not three numbers"
+    if epoch < 1 or not 0 <= accuracy <= 1:
+        return "its epoch or val_accuracy cannot be"
+    return None if "model" in best else "it has no model"
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -85,6 +113,7 @@ def environment(device: torch.device) -> dict:
     return {
         "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
+        "precision": "bfloat16" if faster.has_bfloat16(device) else "float32",
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
     }
@@ -95,17 +124,49 @@ def environment(device: torch.device) -> dict:
 
 def save_state(run: Run, history: list[dict], best: dict[str, torch.Tensor], **parts) -> None:
     """Save all that the next epoch depends on. No random state is among it, because each epoch seeds its own."""
-    state = {"format": STATE_FORMAT, "config": run.config, "environment": environment(run.device)}
+    state = {"format": STATE_FORMAT, "config": run.config, "environments": environments(run, history)}
     state |= {"history": history, "best": best} | {name: part.state_dict() for name, part in parts.items()}
     save(run.files.state, state, run.name)
 
 
+def environments(run: Run, history: list[dict]) -> list[dict]:
+    """One for each set of conditions under which the epochs of ``history`` were trained, with its first epoch."""
+    before, done = (run.state["environments"], len(run.state["history"])) if run.state else ([], 0)
+    now = environment(run.device)
+    if len(history) == done or (before and not differences(before[-1], now)):
+        return before
+    return [*before, {"from_epoch": done + 1} | now]
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """In which of the conditions that both know two environments differ."""
+    return [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+
+
 def load_state(run: Run) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used."""
-    state = load(run.files.state, ("config", "history"), START_ANEW)
-    if state.get("format") != STATE_FORMAT or not (state["history"] and state.keys() >= STATE_KEYS):
-        raise SystemExit(f"{shown(run.files.state)} was left by another version of these scripts. {START_ANEW}")
-    return state
+    return load(run.files.state, lambda state: upgrade(state, run) or problem_of_state(state, run), START_ANEW)
+
+
+def upgrade(state: dict, run: Run) -> None:
+    """Bring a state to today's format; SystemExit if that cannot be done."""
+    if state.get("format") not in (2, STATE_FORMAT):
+        other = "was left by another version of these scripts, which can go on with it"
+        raise SystemExit(f"{shown(run.files.state)} {other}. {START_ANEW}")
+    if state["format"] == 2:
+        state |= {"format": STATE_FORMAT, "environments": [{"from_epoch": 1} | state.pop("environment")]}
+    state["config"] = run.usual | state["config"]
+
+
+def problem_of_state(state: dict, run: Run) -> str | None:
+    """What is wrong with a state beside its weights and its optimizer, or None."""
+    history, environments = state["history"], state["environments"]
+    json.dumps([history, environments, state["config"]])  # TypeError: one of them holds a tensor
+    if missing := {"model", "adam", "best"} - state.keys():
+        return f"it has no {min(missing)}"
+    if not 0 < len(history) <= run.epochs:
+        return f"its history has {len(history)} of {run.epochs} epochs"
+    return problem_of_history(history, state["config"]) or problem_of_environments(environments, history)
 
 
 def unfinished_state(run: Run) -> dict | None:
@@ -114,15 +175,37 @@ def unfinished_state(run: Run) -> dict | None:
         return None
     state = load_state(run)
     if not run.resume:
-        raise SystemExit(
-            f"{how_far(run, state)} Add --resume to go on, or --restart to throw that away and begin again."
-        )
+        go_on, begin = (f"{run.command} --{word}" for word in ("resume", "restart"))
+        raise SystemExit(f"{how_far(run, state)} To go on: {go_on}. To throw that away and begin again: {begin}")
     print(how_far(run, state))
-    before, now = state["environment"], environment(run.device)
-    changed = [f"{name} {before[name]} -> {now[name]}" for name in before if before[name] != now[name]]
-    if changed:
+    if changed := differences(state["environments"][-1], environment(run.device)):
         print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changed)}")
     return state
+
+
+def resume(run: Run, optimizer: torch.optim.Adam, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
+    """Set optimizer and schedule to what they were; SystemExit if the state's are of another network.
+
+    From the state are only Adam's moments. All else is as the settings say.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the optimizer has not made its steps
+        for _ in run.state["history"]:
+            scheduler.step()
+
+    def problem() -> str | None:
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": run.state["adam"]["state"]})
+        for weight in optimizer.param_groups[0]["params"]:
+            moments = optimizer.state[weight]
+            for name, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
+                if moments[name].shape != shape or not moments[name].isfinite().all():
+                    return "its optimizer is that of another network"
+            if moments["step"] < 1 or moments["exp_avg_sq"].min() < 0:
+                return "its optimizer's moments cannot be"
+        return None
+
+    if found := first_problem(problem):
+        refuse(run.files.state, found, START_ANEW)
 
 
 def how_far(run: Run, state: dict) -> str:
@@ -142,13 +225,17 @@ def advice(run: Run, error: BaseException) -> str:
     elif isinstance(error, FloatingPointError):
         first, lead = "Try a smaller --lr. ", ""  # going on would come to the same end
     elif isinstance(error, (RuntimeError, MemoryError)):
-        first, lead = f"Try a --batch-size below {run.batch_size}. ", "To go on as before, when there is more:"
+        lead = "To go on as before, when there is more:"
+        if run.config and not run.test:  # it was in the training
+            first = f"Try a --batch-size below {run.batch_size}. "
     if run.test or run.predict or run.dry_run:
         kept = ""
     elif run.files.state.exists():
         try:
             kept = how_far(run, load_state(run)) + f" {lead} {run.command} --resume" * bool(lead)
-        except (SystemExit, OSError) as unusable:
+        except (OSError, RuntimeError, MemoryError):
+            kept = f"{shown(run.files.state)} has what was done. {lead} {run.command} --resume"
+        except SystemExit as unusable:
             kept = str(unusable)
     elif run.files.record.exists():  # the signal came after the last file, or before the first epoch of a second run
         kept = f"There is nothing to resume; {shown(run.files.record)} is of a run that has finished."

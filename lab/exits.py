@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from lab.files import shown
 
-OUT_OF_MEMORY = "out of memory", "can't allocate memory", "not enough memory"  # no type of its own on a CPU
+OUT_OF_MEMORY = "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"
 
 
 @contextlib.contextmanager
@@ -50,10 +50,19 @@ def cause_of(error: BaseException, device: object) -> str | None:
         case FloatingPointError():
             return str(error)
         case OSError():
-            where = shown(Path(error.filename)) if error.filename else "standard output"
-            return f"{error.strerror or error}: {where}."
-    full = isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
-    return f"The memory of {device} is full." if full else None
+            if error.filename:
+                return f"{error.strerror}: {shown(Path(error.filename))}."
+            missing = isinstance(error, FileNotFoundError)  # a folder for temporary files, which the message names
+            return f"{error.strerror or error}{'' if missing else ': standard output'}."
+    return f"The memory of {device} is full." if is_full_memory(error) else None
+
+
+def is_full_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory; on a CPU, PyTorch has no type of its own for it."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(known in words for known in OUT_OF_MEMORY)
+    )
 
 
 @contextlib.contextmanager

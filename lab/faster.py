@@ -65,6 +65,11 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
     return rebuilt.train(was_training)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself: NVIDIA GPUs since Ampere."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def is_simple(conv: nn.Conv2d) -> bool:
     """Whether a convolution only multiplies and adds, all channels with all, on a map with zeros around it."""
     return conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"

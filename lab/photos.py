@@ -14,7 +14,7 @@ def read_image(path: Path) -> torch.Tensor:
 
     A photo is turned upright, as its camera says (EXIF); what is transparent gets a white ground; of an animation it is
     the first frame.
-    Raises ValueError: there is no such file, or Pillow can not read it; the message is for the user.
+    Raises ValueError: there is no such file, or it cannot be read; the message is for the user.
     """
     try:
         with Image.open(path) as file:
@@ -22,8 +22,11 @@ def read_image(path: Path) -> torch.Tensor:
         image = ImageOps.fit(to_rgb(image), (32, 32))
     except FileNotFoundError:
         raise ValueError(f"There is no {path}.") from None
+    except MemoryError:
+        raise ValueError(f"There is not enough memory for {path}.") from None
     except Exception as error:  # Pillow raises many kinds for a file that is something else, or damaged
-        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "unknown format" if unknown else getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path} is no image that can be read ({reason or type(error).__name__}).") from None
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 

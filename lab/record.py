@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2  # 1 had one environment, and no mistakes
 STEP_SIZE, GAMMA = 10, 0.5  # of StepLR: every 10 epochs, the learning rate is halved (lab report)
 METRICS = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
-ENVIRONMENT = ("torch", "device", "threads", "platform")
+ENVIRONMENT = ("from_epoch", "torch", "device", "threads", "platform")
+MISTAKES = 25  # of the test images that are wrong, those with the highest confidence
 
 
 def best_of(history: list[dict]) -> dict:
@@ -20,38 +22,72 @@ def out_of_patience(history: list[dict], patience: int | None) -> bool:
     return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
 
 
-def read_record(path: Path, run: str, settings: dict) -> dict:
-    """The record of the run with this name and these settings.
+def read_record(path: Path, run: str, settings: dict, usual: dict) -> dict:
+    """The record of the run with this name and these settings, in today's format.
 
+    A setting that it lacks, because it is older than the flag, has its ``usual`` value.
     Raises ValueError: that is not what is in the file; the message is the reason; OSError: it cannot be read.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ValueError("it is cut short, or no JSON") from None
-    try:
-        problem = problem_of(record, run, settings)
-    except KeyError as error:
-        problem = f"it has no {error.args[0]}"
-    except (TypeError, AttributeError, ValueError, OverflowError):
-        problem = "a value is of another kind"
-    if problem:
+    if problem := first_problem(upgrade, record, usual) or first_problem(problem_of_record, record, run, settings):
         raise ValueError(problem)
     return record
 
 
-def problem_of(record: dict, run: str, settings: dict) -> str | None:
-    """What does not fit together in a record, or None; an exception if a value is missing or of another kind."""
-    if record["format"] != FORMAT:
+def upgrade(record: dict, usual: dict) -> None:
+    """Bring a record to today's format."""
+    record["config"] = usual | record["config"]
+    if record["format"] == 1:
+        record["environments"] = [{"from_epoch": 1} | record.pop("environment")]
+
+
+def first_problem(check: Callable[..., str | None], *what) -> str | None:
+    """What ``check(*what)`` returns, or what it stumbled over: a value that is missing, or of another kind."""
+    try:
+        return check(*what)
+    except KeyError as error:
+        return f"it has no {error.args[0]}"
+    except (TypeError, AttributeError, ValueError, IndexError, OverflowError):
+        return "a value is of another kind"
+
+
+def problem_of_record(record: dict, run: str, settings: dict) -> str | None:
+    """What does not fit together in a record, or None."""
+    if record["format"] not in (1, FORMAT):
         return f"its format is {record['format']}, not {FORMAT}"
     if record["run"] != run:
         return f"it is of the run {record['run']}"
-    config, history, confusion = record["config"], record["history"], record["confusion_matrix"]
-    if missing := [name for name in ENVIRONMENT if name not in record["environment"]]:
-        return f"it has no {missing[0]}"
+    config, history = record["config"], record["history"]
     for name, value in settings.items():
         if config[name] != value:
             return f"its {name} is {config[name]}, not {value}"
+    if not (are_three(config["mean"]) and are_three(config["std"]) and min(config["std"]) > 0):
+        return "its mean or std is not three numbers"
+    if problem := problem_of_history(history, config):
+        return problem
+    stopped_early = len(history) < config["epochs"] and out_of_patience(history, config["patience"])
+    if len(history) != config["epochs"] and not stopped_early:
+        return f"its history has {len(history)} of {config['epochs']} epochs"
+    if problem := problem_of_environments(record["environments"], history):
+        return problem
+    if record["best_epoch"] != best_of(history)["epoch"]:
+        return "its best epoch is not the best of its history"
+    return problem_of_test(record)
+
+
+def are_three(values: object) -> bool:
+    """Whether these are finite numbers for the three channels of an image."""
+    return (
+        isinstance(values, list)
+        and len(values) == 3
+        and all(type(it) in (int, float) and math.isfinite(it) for it in values)
+    )
+
+
+def problem_of_history(history: list[dict], config: dict) -> str | None:
     for number, epoch in enumerate(history, 1):
         rate = config["lr"] * (1 if config["constant_lr"] else GAMMA ** ((number - 1) // STEP_SIZE))
         if epoch["epoch"] != number:
@@ -62,11 +98,19 @@ def problem_of(record: dict, run: str, settings: dict) -> str | None:
             return f"in its history, a value of epoch {number} is negative or not finite"
         if max(epoch["train_accuracy"], epoch["val_accuracy"]) > 1:
             return f"in its history, an accuracy of epoch {number} is above 1"
-    stopped_early = len(history) < config["epochs"] and out_of_patience(history, config["patience"])
-    if len(history) != config["epochs"] and not stopped_early:
-        return f"its history has {len(history)} of {config['epochs']} epochs"
-    if record["best_epoch"] != best_of(history)["epoch"]:
-        return "its best epoch is not the best of its history"
+    return None
+
+
+def problem_of_environments(environments: list[dict], history: list[dict]) -> str | None:
+    starts = [environment["from_epoch"] for environment in environments]
+    if starts[0] != 1 or starts != sorted(set(starts)) or starts[-1] > len(history):
+        return "its environments are not those of its epochs"
+    missing = [name for environment in environments for name in ENVIRONMENT if name not in environment]
+    return f"it has no {missing[0]}" if missing else None
+
+
+def problem_of_test(record: dict) -> str | None:
+    confusion = record["confusion_matrix"]
     if [len(row) for row in confusion] != [10] * 10 or min(map(min, confusion)) < 0 or not max(map(max, confusion)):
         return "its confusion matrix is not one of 10 classes"
     right, total = sum(confusion[i][i] for i in range(10)), sum(map(sum, confusion))
@@ -74,4 +118,12 @@ def problem_of(record: dict, run: str, settings: dict) -> str | None:
         return "its test accuracy is not that of its confusion matrix"
     if not math.isfinite(record["test_loss"]):
         return "its test loss is not finite"
+    if record["format"] == 1:
+        return None
+    mistakes = record["mistakes"]
+    probabilities = [mistake["probability"] for mistake in mistakes]
+    fit = len(mistakes) == min(MISTAKES, total - right) == len({mistake["index"] for mistake in mistakes})
+    fit = fit and all(0 <= it["index"] < total and it["predicted"] in range(10) for it in mistakes)
+    if not (fit and probabilities == sorted(probabilities, reverse=True) and all(0 <= p <= 1 for p in probabilities)):
+        return "its mistakes are not those of its confusion matrix"
     return None
