@@ -1,16 +1,18 @@
 """Pictures of several runs; those of a single one are in common.py."""
 
 from statistics import mean, stdev
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from lab.claims import FIGURES
 from lab.page import Records, ours
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw_results(records: Records) -> Figure:
+
+def draw_results(figure: "Figure", records: Records) -> None:
     """Draw the report's test accuracies beside ours, with the standard deviation where there are several seeds."""
-    figure = Figure(figsize=(11, 4.8), dpi=120)
+    figure.set(figwidth=11, figheight=4.8, dpi=120)
     axes = figure.subplots(gridspec_kw={"left": 0.29, "right": 0.76, "bottom": 0.12, "top": 0.92})
     beside = {"transform": axes.get_yaxis_transform(), "va": "center"}  # right of the axes, at the height of a row
     axes.text(1.02, -0.8, "◇ report", color="0.4", **beside)
@@ -31,4 +33,3 @@ def draw_results(records: Records) -> Figure:
     axes.set_yticks(range(len(FIGURES)), [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.3)
-    return figure

@@ -1,15 +1,18 @@
-"""A run's files: their names, the lock, and writing that leaves a complete file or none."""
+"""A run's files: their names, the lock, and writing that leaves a complete file or none; pictures, too."""
 
 import contextlib
 import errno
+import io
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock, Timeout
-from matplotlib.figure import Figure
+
+NOT_DRAWN: set[Path] = set()  # pictures that this process has told of
 
 
 class Files:
@@ -93,10 +96,47 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
-def save_figure(figure: Figure, path: Path, owner: str) -> None:
-    """Save a picture as PNG, complete or not at all; OSError if that cannot be done."""
+def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
+    """Save what ``draw(figure, *what)`` draws on an empty figure as PNG, complete or not at all.
+
+    If it cannot be drawn, that is told in one line, once for each picture: a training does not end for that.
+    Raises OSError: the file cannot be written.
+    """
+    picture = io.BytesIO()
+    try:
+        with matplotlib_as_it_comes():
+            from matplotlib.figure import Figure
+
+            draw(figure := Figure(), *what)
+            figure.savefig(picture, format="png", dpi=figure.dpi)
+    except Exception as error:  # whatever it is
+        if path not in NOT_DRAWN:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            print(f"{shown(path)} could not be drawn: {reason}", file=sys.stderr)
+        NOT_DRAWN.add(path)
+        return
     with atomic_write(path, owner) as file:
-        figure.savefig(file, format="png", dpi="figure")
+        file.write(picture.getvalue())
+
+
+@contextlib.contextmanager
+def matplotlib_as_it_comes() -> Iterator[None]:
+    """Inside, matplotlib has its own settings, not those of somebody's matplotlibrc; afterwards it has them again.
+
+    It is imported here, and not before, because it needs a folder to write into, and fails where ``MPLBACKEND`` names
+    something that is not installed here, as in a process that was started from a notebook.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib.style
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # as matplotlib itself does it when it is imported
+    with matplotlib.style.context("default"):
+        yield
 
 
 def shown(path: Path) -> str:

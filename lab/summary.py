@@ -5,17 +5,20 @@ Every function looks at a copy, so that weights, batch-norm statistics, mode and
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import thop
 import torch
 import torchsummary
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 INPUT = (3, 32, 32)  # a CIFAR-10 image
+Point = tuple[float, float]
 
 
 def print_summary(model: nn.Module) -> None:
@@ -47,8 +50,8 @@ COLOURS = {
 SUM, OTHER, FRAME, LINE, SHORTCUT = "#ffeda0", "white", "#f7f7f7", "#333333", "#c0392b"
 
 
-def draw_network(model: nn.Module) -> Figure:
-    """Draw ``model`` layer by layer, with the shape of one image after each.
+def draw_network(figure: "Figure", model: nn.Module) -> None:
+    """Draw ``model`` on ``figure``, layer by layer, with the shape of one image after each.
 
     The main path runs down, in columns; each block has a frame, with its shortcut in red on the right.
     """
@@ -57,7 +60,8 @@ def draw_network(model: nn.Module) -> Figure:
     main, blocks, shortcuts = read_graph(traced)
     x, y, right = place(blocks, shortcuts)
 
-    figure = Figure(figsize=(0.45 * (right + 0.2), 0.45 * (2 - min(y)) + 0.5), dpi=150, layout="constrained")
+    width, height = 0.45 * (right + 0.2), 0.45 * (2 - min(y)) + 0.5
+    figure.set(figwidth=width, figheight=height, dpi=150, layout_engine="constrained")
     axes = figure.subplots()
     for block in dict.fromkeys(filter(None, blocks)):
         rows = [i for i, name in enumerate(blocks) if name == block]
@@ -87,7 +91,6 @@ def draw_network(model: nn.Module) -> Figure:
     axes.set_title(f"{type(model).__name__}\n{parameters:,} parameters", fontsize=10)
     axes.set(xlim=(-0.8, right - SIDE), ylim=(min(y) - 1, 1), aspect="equal")
     axes.axis("off")
-    return figure
 
 
 # A shortcut: where on the main path it leaves, the layers that it passes through, and where it comes back.
@@ -165,7 +168,7 @@ def columns_of(length: int, shortcuts: list[Shortcut]) -> list[range]:
     return [*columns, range(first, length)]
 
 
-def draw_box(axes: Axes, x: float, y: float, traced: fx.GraphModule, node: fx.Node) -> None:
+def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.Node) -> None:
     layer = traced.get_submodule(node.target) if node.op == "call_module" else None
     match layer:
         case nn.Conv2d():
@@ -185,18 +188,23 @@ def draw_box(axes: Axes, x: float, y: float, traced: fx.GraphModule, node: fx.No
     colour = SUM if text == "+" else COLOURS.get(type(layer), OTHER)
     shape = "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
     corner = (x - WIDTH / 2, y - HEIGHT / 2)
-    axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, "round,pad=0,rounding_size=0.12", fc=colour, ec=LINE, lw=0.8))
+    draw_rounded(axes, corner, WIDTH, HEIGHT, 0.12, fc=colour, ec=LINE)
     axes.text(x, y, f"{text}\n{shape}", ha="center", va="center", fontsize=7, linespacing=1.1)
 
 
-def draw_frame(axes: Axes, left: float, right: float, top: float, bottom: float, name: str) -> None:
+def draw_frame(axes: "Axes", left: float, right: float, top: float, bottom: float, name: str) -> None:
     corner, height = (left - 0.25, bottom - 0.45), top - bottom + 0.45 + HEIGHT / 2 + NAME - 0.12
-    box = "round,pad=0,rounding_size=0.15"
-    axes.add_patch(FancyBboxPatch(corner, right - left + 0.5, height, box, fc=FRAME, ec="0.75", lw=0.8))
+    draw_rounded(axes, corner, right - left + 0.5, height, 0.15, fc=FRAME, ec="0.75")
     axes.text(left - 0.12, corner[1] + height - 0.1, name, ha="left", va="top", fontsize=7, color="0.35")
 
 
-def draw_arrow(axes: Axes, points: list[tuple[float, float]], colour: str) -> None:
+def draw_rounded(axes: "Axes", corner: Point, width: float, height: float, radius: float, **colours: str) -> None:
+    from matplotlib.patches import FancyBboxPatch  # here: lab.files.matplotlib_as_it_comes says why
+
+    axes.add_patch(FancyBboxPatch(corner, width, height, f"round,pad=0,rounding_size={radius}", lw=0.8, **colours))
+
+
+def draw_arrow(axes: "Axes", points: list[Point], colour: str) -> None:
     axes.plot(*zip(*points[:-1], strict=True), color=colour, linewidth=1)
     style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
     axes.annotate("", points[-1], points[-2], arrowprops=style)

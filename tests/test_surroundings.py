@@ -1,0 +1,113 @@
+"""What belongs to somebody else's program: settings of matplotlib, folders that cannot be written, Python's flags."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import matplotlib
+import matplotlib.style
+import pytest
+from PIL import Image
+
+import common
+import task1_simplecnn
+from lab import files, flags, summary
+from task1_simplecnn import SimpleCNN
+
+USETEX = "text.usetex: True\nfont.family: no such font\nlines.linewidth: 9\n"  # there is no LaTeX, or it takes long
+
+
+def test_a_matplotlibrc_changes_no_picture_and_is_left_as_it_is(tmp_path):
+    (tmp_path / "matplotlibrc").write_text(USETEX)
+    with matplotlib.style.context("default"):
+        files.save_figure(tmp_path / "plain.png", "plain", summary.draw_network, SimpleCNN())
+    with matplotlib.rc_context(fname=tmp_path / "matplotlibrc"):
+        before = dict(matplotlib.rcParams)
+        files.save_figure(tmp_path / "theirs.png", "theirs", summary.draw_network, SimpleCNN())
+        assert dict(matplotlib.rcParams) == before and before["text.usetex"]
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+@pytest.mark.parametrize("backend", ["svg", "no such backend"])
+def test_the_backend_of_a_notebook_is_left_as_it_is(tmp_path, backend):
+    """Also where it is not installed, as in a process that was started from a notebook."""
+    code = (
+        "import os, sys, pathlib; from lab import files\n"
+        "files.save_figure(pathlib.Path(sys.argv[1]), 'x', lambda figure: figure.text(0, 0, 'x'))\n"
+        "import matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "x.png"]
+    run = subprocess.run(
+        command, cwd=flags.ROOT, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith(backend) and (backend == "svg") == run.stdout.endswith(" svg\n")
+    assert Image.open(tmp_path / "x.png").size == (640, 480)
+
+
+def test_a_whole_run_among_settings_of_somebody_else(tmp_path):
+    """A process of its own, in a folder with a matplotlibrc."""
+    (tmp_path / "matplotlibrc").write_text(USETEX)
+    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--dry-run"]
+    environment = os.environ | {"MPLBACKEND": "no such backend"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count(".png") == 3  # written
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_path, monkeypatch, capsys):
+    def broken(figure, record):
+        raise RuntimeError("Failed to process string\nwith tex")
+
+    monkeypatch.setattr(common, "save_figure", files.save_figure)
+    monkeypatch.setattr(common, "draw_curves", broken)
+    name = "task1_simplecnn_epochs2_limit100"
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / f"{name}.png").write_text("the picture of an earlier run")
+    words = ["--epochs", "2", "--limit", "100", "--device", "cpu", "--output-dir", str(tmp_path), "--data-dir", "x"]
+    task1_simplecnn.main(words)
+    printed = capsys.readouterr()
+    assert [line.rpartition(": ")[2] for line in printed.err.splitlines()] == ["Failed to process string with tex"] * 2
+    assert "live.png could not be drawn" in printed.err and f"{name}.png could not be drawn" in printed.err
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        f"{name}.json",
+        f"{name}_confusion.png",
+        "task1_simplecnn_model.png",
+    }
+    assert f"{name}.png" not in printed.out and f"{name}_confusion.png" in printed.out
+    task1_simplecnn.main([*words, "--resume"])
+    assert "has finished" in capsys.readouterr().out
+
+
+READ_ONLY = """
+for where in $(awk '{print $5}' /proc/self/mountinfo | sort -r); do mount -o remount,bind,ro "$where" 2>/dev/null; done
+touch "$0" 2>/dev/null && exit 99
+"$1" "$2" --help && "$1" "$2" --predict "$3"
+"""
+
+
+def test_where_nothing_can_be_written_what_writes_nothing_works(tmp_path):
+    """Neither the home directory, nor one for temporary files."""
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("needs Linux, and the right to a namespace of its own")
+    Image.new("RGB", (50, 40), "blue").save(tmp_path / "blue.png")
+    words = [sys.executable, flags.ROOT / "task1_simplecnn.py", tmp_path / "blue.png"]
+    run = subprocess.run([*unshare, READ_ONLY, tmp_path / "new", *words], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "--output-dir DIR" in run.stdout and "blue.png: " in run.stdout.splitlines()[-1]
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    words = ["--dry-run", "--output-dir=~/runs", "--data-dir=~/x", "--device=cpu"]
+    run = flags.parse("", task1_simplecnn.DEFAULTS, words)
+    assert (run.output_dir, run.data_dir) == (tmp_path / "runs", tmp_path / "x")
+    assert f"--data-dir {tmp_path / 'x'} --output-dir {tmp_path / 'runs'}" in run.command
+    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--predict", "~/cat.png", "--output-dir", "./~"])
+    assert (run.predict, run.output_dir) == ([tmp_path / "cat.png"], flags.Path("~"))
+    with pytest.raises(SystemExit, match="2"):
+        flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir=~nobody-is-called-so/runs"])
+    assert "there is no home directory ~nobody-is-called-so (./~ is a folder)" in capsys.readouterr().err
