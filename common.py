@@ -12,14 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from lab import checkpoint, cifar10, diagnosis, exits, faster, files, flags, photos, summary
@@ -27,7 +24,10 @@ from lab.cifar10 import CLASSES
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
 from lab.progress import Progress
-from lab.record import FORMAT, GAMMA, STEP_SIZE, best_of, out_of_patience, read_record
+from lab.record import FORMAT, GAMMA, MISTAKES, STEP_SIZE, best_of, out_of_patience, read_record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # ---------------------------------------------------------------- a run
 
@@ -50,6 +50,7 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
                 files.make_folders(run.files)
             except OSError as error:
                 exits.refuse(f"argument --output-dir: cannot write to {run.output_dir}: {error.strerror}")
+            cifar10.fall_back_on_sample(run)
             stack.enter_context(files.only_process(run.files))
         if not run.needs_no_training:
             run.state = checkpoint.unfinished_state(run)
@@ -63,7 +64,8 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
     torch.manual_seed(seed_for(run.seed, 0, WEIGHTS))
     model = network().to(run.device, memory_format=memory_format(run.device))
     if run.state:
-        checkpoint.load_weights(model, run.state["model"], run.files.state, checkpoint.START_ANEW)
+        for weights in (run.state["best"], run.state["model"]):
+            checkpoint.load_weights(model, weights, run.files.state, checkpoint.START_ANEW)
     return model
 
 
@@ -71,7 +73,7 @@ def describe(model: nn.Module, run: Run) -> None:
     """Print the configuration, the table of layers and FLOPs, and draw the picture of the network."""
     print_configuration(run)
     summary.print_summary(model)
-    save_figure(summary.draw_network(model), run.files.network, run.name)
+    save_figure(run.files.network, run.name, summary.draw_network, model)
 
 
 def print_configuration(run: Run) -> None:
@@ -110,9 +112,8 @@ def generator_for(seed: int, epoch: int, purpose: int) -> torch.Generator:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU that has it itself (NVIDIA since Ampere), else float32."""
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+    """bfloat16 on a device that has it itself, else float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=faster.has_bfloat16(device))
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -142,8 +143,11 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
     if run.dry_run:
         source = "made up, for a dry run"
         images, labels, test_images, test_labels = cifar10.made_up()
+    elif run.sample:
+        source = "the sample of CIFAR-10 that comes with these scripts"
+        images, labels, test_images, test_labels = cifar10.load_sample()
     else:
-        directory = run.data_dir or cifar10.find(flags.ROOT)
+        directory = cifar10.find(flags.ROOT, run.data_dir)
         source = shown(directory)
         images, labels, test_images, test_labels = cifar10.load(directory)
 
@@ -201,7 +205,9 @@ def sample_augmentation(n: int, generator: torch.Generator) -> torch.Tensor:
 def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
     """Crop, flip, then rotate counter-clockwise each image by its own row of ``augmentation`` [N, 4].
 
-    ``images`` are [N, C, S, S], where S is a power of two; uncovered pixels are black.
+    ``images`` are [N, C, S, S], where S is a power of two; uncovered pixels are black. The result is that of
+    torchvision's kernels, except where the source of a pixel lies exactly between two: 2 of 12,000 random images
+    differ, in 1 or 2 pixels.
 
     All three only move pixels (rotation takes the nearest), so together they are one gather: for each pixel of the
     result, where in the original it comes from. The steps are undone in reverse, each with its check for black.
@@ -247,8 +253,8 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
         faster.copy_back(rebuilt, model)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(model)
-        checkpoint.save_state(run, history, best, model=model, adam=optimizer, scheduler=scheduler)
-        save_figure(draw_curves({"run": run.name, "history": history}), run.files.live, run.name)
+        checkpoint.save_state(run, history, best, model=model, adam=optimizer)
+        save_figure(run.files.live, run.name, draw_curves, {"run": run.name, "history": history})
         print_epoch(history, run)
     model.load_state_dict(best)
     return history
@@ -263,9 +269,8 @@ def begin_or_resume(
             path.unlink(missing_ok=True)
     if not run.state:
         return [], None
-    optimizer.load_state_dict(run.state["adam"])
-    scheduler.load_state_dict(run.state["scheduler"])
-    return run.state["history"], run.state["best"]
+    checkpoint.resume(run, optimizer, scheduler)
+    return list(run.state["history"]), run.state["best"]
 
 
 def train_and_validate(
@@ -379,11 +384,21 @@ def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> dict:
-    """Loss, accuracy, and the confusion matrix (row = true class, column = predicted class) on the test images."""
+    """Loss and accuracy on the test images, the confusion matrix, and the mistakes made with the highest confidence.
+
+    A row of the confusion matrix is a true class, a column a predicted class. Mistakes are at most :data:`MISTAKES`.
+    """
     logits = predict_logits(model, dataset)
     loss, accuracy = score(logits, dataset.labels)
-    confusion = torch.bincount(10 * dataset.labels + logits.argmax(1), minlength=100).view(10, 10)
-    return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist()}
+    predicted = logits.argmax(1)
+    confusion = torch.bincount(10 * dataset.labels + predicted, minlength=100).view(10, 10)
+    confidence = logits.softmax(1).amax(1)
+    ranked = confidence.argsort(descending=True, stable=True)
+    wrong = ranked[(predicted != dataset.labels)[ranked]][:MISTAKES]
+    rows = zip(wrong.tolist(), predicted[wrong].tolist(), confidence[wrong].tolist(), strict=True)
+    mistakes = [{"index": index, "predicted": guess, "probability": share} for index, guess, share in rows]
+    result = {"test_loss": loss, "test_accuracy": accuracy}
+    return result | {"confusion_matrix": confusion.tolist(), "mistakes": mistakes}
 
 
 # ---------------------------------------------------------------- results
@@ -399,11 +414,12 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
         "format": FORMAT,
         "run": run.name,
         "config": run.config,
-        "environment": checkpoint.environment(run.device),
+        "environments": checkpoint.environments(run, history),
     }
     record |= {"history": history, "best_epoch": best["epoch"], **result}
-    save_figure(draw_curves(record), run.files.curves, run.name)
-    save_figure(draw_confusion(record), run.files.confusion, run.name)
+    for path, draw in ((run.files.curves, draw_curves), (run.files.confusion, draw_confusion)):
+        path.unlink(missing_ok=True)  # an earlier run's, which must not stay if this one cannot be drawn
+        save_figure(path, run.name, draw, record)
     with atomic_write(run.files.record, run.name) as file:
         file.write(json.dumps(record, indent=1).encode())
     weights = {"model": checkpoint.copy_of_weights(model), "config": run.config}
@@ -414,8 +430,9 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
 
     print(f"Best epoch: {best['epoch']} of {len(history)}, validation accuracy {best['val_accuracy']:.4f}")
     written = (run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
-    print(f"Written: {', '.join(map(shown, written))}")
+    print(f"Written: {', '.join(shown(path) for path in written if path.exists())}")
     diagnosis.print_reading(history)
+    cifar10.print_worth(result, run)
     print_model(run)
     print_test(result)
 
@@ -465,28 +482,31 @@ def predict(model: nn.Module, run: Run) -> None:
 def show_result(model: nn.Module, run: Run) -> None:
     """Print the result of a finished run from its record, and draw its pictures if they are missing."""
     try:
-        record = read_record(run.files.record, run.name, run.settings)
+        record = read_record(run.files.record, run.name, run.settings, run.usual)
     except ValueError as error:
         problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
         raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
-    pictures = (run.files.curves, draw_curves), (run.files.confusion, draw_confusion), (run.files.network, None)
-    for path, draw in pictures:
+    pictures = {run.files.curves: (draw_curves, record), run.files.confusion: (draw_confusion, record)}
+    pictures[run.files.network] = summary.draw_network, model
+    for path, drawing in pictures.items():
         if not path.exists():
-            save_figure(draw(record) if draw else summary.draw_network(model), path, run.name)
-            print(f"Written: {shown(path)}")
+            save_figure(path, run.name, *drawing)
+            if path.exists():
+                print(f"Written: {shown(path)}")
     diagnosis.print_reading(record["history"])
+    cifar10.print_worth(record, run)
     print_test(record)
 
 
 # ---------------------------------------------------------------- plots
 
 
-def draw_curves(record: dict) -> Figure:
+def draw_curves(figure: "Figure", record: dict) -> None:
     """Draw loss and accuracy over the epochs from a run's record, and the test result once it is there."""
     history, best = record["history"], best_of(record["history"])["epoch"]
     epochs = [metrics["epoch"] for metrics in history]
-    figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
+    figure.set(figwidth=11, figheight=4.2, dpi=120, layout_engine="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, name in (("train", "training"), ("val", "validation")):
             values = [metrics[f"{part}_{metric}"] for metrics in history]
@@ -496,20 +516,19 @@ def draw_curves(record: dict) -> Figure:
             test = record[f"test_{metric}"]
             axes.plot(best, test, "*", color="tab:red", markersize=12, label=f"test ({test:.3f})")
         axes.set(xlabel="epoch", ylabel=metric)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.locator_params("x", integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(record["run"])
-    return figure
 
 
-def draw_confusion(record: dict) -> Figure:
+def draw_confusion(figure: "Figure", record: dict) -> None:
     """Draw how often each class is taken for which, and beside it the accuracy for each class, from a run's record."""
     counts = np.array(record["confusion_matrix"])
     shares = counts / counts.sum(1, keepdims=True).clip(1)  # of a true class
-    figure = Figure(figsize=(11, 6.4), dpi=120, layout="constrained")
+    figure.set(figwidth=11, figheight=6.4, dpi=120, layout_engine="constrained")
     matrix, bars = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
-    matrix.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")  # a root, so that errors show
+    matrix.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")  # a root, so that errors show
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if shares[row, column] > 0.3 else "black"
@@ -524,4 +543,3 @@ def draw_confusion(record: dict) -> Figure:
     bars.set(xlabel="accuracy for each true class", xlim=(0, 1.25), title=f"all: {record['test_accuracy']:.3f}")
     bars.grid(axis="x", alpha=0.3)
     figure.suptitle(record["run"])
-    return figure

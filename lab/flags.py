@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from lab.files import Files
 from lab.record import STEP_SIZE
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
+SAMPLE_IMAGES = 2_250  # to train, in the sample of CIFAR-10
 
 
 def number(kind: type, text: str) -> int | float:
@@ -56,6 +58,14 @@ def device(text: str) -> torch.device:
     return torch.device(present[0] if text == "auto" else text)
 
 
+def path(text: str) -> Path:
+    """An argparse type: a path, in which ~ is the home directory, also where no shell has replaced it."""
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise argparse.ArgumentTypeError(f"there is no home directory {text.partition(os.sep)[0]} (./~ is a folder)")
+    return Path(expanded)
+
+
 class Setting(NamedTuple):
     """A setting that changes a run's numbers."""
 
@@ -75,24 +85,44 @@ SETTINGS = {  # in the order of a run's name
     "patience": Setting("patience", None, "stop after N epochs without a new best", integer(1, 100_000)),
     "seed": Setting("seed", 0, "seed of everything random", integer(0, 2**31 - 1)),
     "limit": Setting("limit", None, "a quick look: N images, N/10 to validate, N/10 to test", integer(10, 45_000)),
+    "sample": Setting("sample", False, "train on the sample of CIFAR-10 that comes with the scripts: no download"),
 }
 
 
 class Run(argparse.Namespace):
     """A run as the command line describes it. Every flag is an attribute; beside these there are:
 
-    ``task``     the name of its script
-    ``name``     its own name
-    ``command``  what to type to repeat it
-    ``state``    what an interrupted process left of it to go on from, or None
-    ``config``   once the data are loaded: all that decides its numbers, the settings and ``mean`` and ``std``
+    ``task``    the name of its script
+    ``usual``   the settings of that script without flags
+    ``places``  the flags that are no settings, but that a command needs to repeat it: device and directories
+    ``state``   what an interrupted process left of it to go on from, or None
+    ``config``  once the data are loaded: all that decides its numbers, the settings and ``mean`` and ``std``
     """
 
-    state = None
+    state = config = None
 
     @property
     def settings(self) -> dict:
         return {name: getattr(self, name) for name in ("task", *SETTINGS)}
+
+    @property
+    def changes(self) -> dict:
+        """The settings that are not as usual."""
+        return {name: value for name, value in self.settings.items() if value != self.usual[name]}
+
+    @property
+    def name(self) -> str:
+        return run_name(self.task, self.changes)
+
+    @property
+    def command(self) -> str:
+        """What to type to repeat it."""
+        return self.command_without()
+
+    def command_without(self, *settings: str) -> str:
+        """What to type to repeat it, but with the defaults of these ``settings``."""
+        changes = {name: value for name, value in self.changes.items() if name not in settings}
+        return shlex.join(["python", f"{self.task}.py", *words(changes | self.places)])
 
     @property
     def files(self) -> Files:
@@ -121,24 +151,22 @@ def parse(description: str, defaults: dict, argv: list[str] | None = None) -> Ru
         flag(option(name), type=setting.type, default=default, metavar="LR" if name == "lr" else "N", help=text)
     auto = device("auto")
     flag("--device", type=device, default=auto, help="auto, cpu, cuda, cuda:1 or mps (auto: cuda, else mps, else cpu)")
-    flag("--data-dir", type=Path, metavar="DIR", help="holds CIFAR-10, or gets it ($CIFAR10_DIR, else data)")
-    flag("--output-dir", type=Path, default=ROOT, metavar="DIR", help="gets plots/ and checkpoints/ (here)")
+    flag("--data-dir", type=path, metavar="DIR", help="holds CIFAR-10, or gets it ($CIFAR10_DIR, else data)")
+    flag("--output-dir", type=path, default=ROOT, metavar="DIR", help="gets plots/ and checkpoints/ (here)")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="continue this run from its last finished epoch")
     mode.add_argument("--restart", action="store_true", help="throw this run's unfinished state away and begin again")
     mode.add_argument("--test", action="store_true", help="test the saved best checkpoint; train and write nothing")
-    mode.add_argument("--predict", nargs="+", type=Path, metavar="FILE", help="name what these images show")
+    mode.add_argument("--predict", nargs="+", type=path, metavar="FILE", help="name what these images show")
     mode.add_argument("--dry-run", action="store_true", help="two epochs on made-up images; need and leave nothing")
 
-    run = parser.parse_args(argv, Run(task=defaults["task"]))
+    run = parser.parse_args(argv, Run(task=defaults["task"], usual=all_settings(defaults, {})))
     if run.dry_run:
         run.epochs = min(run.epochs, 2)
-    usual = all_settings(defaults, {})
-    changes = {name: run.settings[name] for name in SETTINGS if run.settings[name] != usual[name]}
+    if run.sample and (run.limit or 0) > SAMPLE_IMAGES:
+        parser.error(f"argument --limit: {run.limit} is more than the {SAMPLE_IMAGES:,} training images of the sample")
     places = {name: getattr(run, name) for name in ("device", "data_dir", "output_dir")}
-    places = {name: value for name, value in places.items() if value != parser.get_default(name)}
-    run.name = run_name(run.task, changes)
-    run.command = shlex.join(["python", f"{run.task}.py", *words(changes | places)])
+    run.places = {name: value for name, value in places.items() if value != parser.get_default(name)}
     return run
 
 

@@ -7,14 +7,17 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import CIFAR10
 
 import common
@@ -29,40 +32,70 @@ def parse(*words):
 # ---------------------------------------------------------------- what is trained on
 
 
-def test_images_are_torchvisions(cifar, cifar_dir):
-    images, labels, test_images, test_labels = cifar
+def test_the_files_are_those_that_torchvision_checks():
+    listed = [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]
+    assert listed == [[name, digest] for name, digest in cifar10.FILES.items()]
+    ours = cifar10.FOLDER, cifar10.ARCHIVE, cifar10.ARCHIVE_MD5, cifar10.SOURCES[-1]
+    assert ours == (CIFAR10.base_folder, CIFAR10.filename, CIFAR10.tgz_md5, CIFAR10.url)
+
+
+def test_images_are_torchvisions(official):
+    images, labels, test_images, test_labels = cifar10.load(official)
     for train, ours, our_labels in ((True, images, labels), (False, test_images, test_labels)):
-        theirs = CIFAR10(cifar_dir, train=train)
+        theirs = CIFAR10(official, train=train)
         assert torch.equal(ours, torch.from_numpy(theirs.data).permute(0, 3, 1, 2))
         assert our_labels.tolist() == theirs.targets
         assert (ours.dtype, our_labels.dtype) == (torch.uint8, torch.int64)
 
 
-def test_split_is_random_by_the_seed_and_loses_no_image(cifar, monkeypatch):
-    monkeypatch.setattr(cifar10, "load", lambda directory: cifar)
+def test_the_sample_is_the_first_official_images_of_each_class(official, sample):
+    for train, each, ours, our_labels in ((True, 250, *sample[:2]), (False, 50, *sample[2:])):
+        theirs = CIFAR10(official, train=train)
+        labels = torch.tensor(theirs.targets)
+        first = torch.cat([(labels == number).nonzero().flatten()[:each] for number in range(10)]).sort().values
+        assert first[0] == 0
+        assert torch.equal(ours, torch.from_numpy(theirs.data).permute(0, 3, 1, 2)[first])
+        assert torch.equal(our_labels, labels[first])
+
+
+def test_the_sample_can_be_looked_at(sample):
+    """A row of pictures for each class, from the first image of the training set to the last of the test set."""
+    with Image.open(flags.ROOT / "lab" / "cifar10_sample.webp") as file:
+        picture = np.asarray(file.convert("RGB"))
+    assert picture.shape == (10 * 32, 300 * 32, 3)
+    images, labels, test_images, test_labels = sample
+    for number in range(10):
+        row = torch.cat([images[labels == number], test_images[test_labels == number]])
+        assert (picture[32 * number :][:32] == torch.cat(row.unbind(), 2).permute(1, 2, 0).numpy()).all()
+
+
+@pytest.mark.parametrize(("words", "sizes"), [("--sample", [2_250, 250, 500]), ("", [45_000, 5_000, 10_000])])
+def test_split_is_random_by_the_seed_and_loses_no_image(request, sample, monkeypatch, words, sizes):
+    data = sample if words else cifar10.load(request.getfixturevalue("official"))
+    monkeypatch.setattr(cifar10, "load", lambda directory: data)
     validation = []
-    for words in ([], [], ["--seed", "1"]):
-        args = parse(*words)
-        args.dry_run = False
-        train, val, test = common.load_data(args)
-        assert [len(part.labels) for part in (train, val, test)] == [45_000, 5_000, 10_000]
-        assert torch.equal(test.images, cifar[2])
+    for seed in (0, 0, 1):
+        run = parse(*words.split(), "--seed", str(seed))
+        run.dry_run = False
+        train, val, test = common.load_data(run)
+        assert [len(part.labels) for part in (train, val, test)] == sizes
+        assert torch.equal(test.images, data[2])
         again = torch.cat([train.images, val.images])  # a permutation: the same images, each as often
-        assert torch.equal(*(images.flatten(1).double().sum(1).sort().values for images in (again, cifar[0])))
-        assert 400 < torch.bincount(val.labels).min() <= torch.bincount(val.labels).max() < 600
+        assert torch.equal(*(images.flatten(1).sum(1).sort().values for images in (again, data[0])))
+        share = torch.bincount(val.labels) / len(val.labels)
+        assert 0.03 < share.min() <= share.max() < 0.18
         validation.append(val.images)
     assert torch.equal(validation[0], validation[1])
     assert not torch.equal(validation[0], validation[2])
 
 
-def test_mean_and_standard_deviation_are_those_of_the_first_image(cifar, monkeypatch):
-    monkeypatch.setattr(cifar10, "load", lambda directory: cifar)
-    for words in ([], ["--seed", "3"], ["--limit", "100"]):
-        args = parse(*words)
-        args.dry_run = False
-        for part in common.load_data(args):
-            assert part.mean.flatten().tolist() == pytest.approx([0.55375, 0.41216, 0.25113], abs=1e-5)
-            assert part.std.flatten().tolist() == pytest.approx([0.15947, 0.16639, 0.16018], abs=1e-5)
+@pytest.mark.parametrize("words", [[], ["--seed", "3"], ["--limit", "100"]])
+def test_mean_and_standard_deviation_are_those_of_the_first_image(words):
+    run = parse("--sample", *words)
+    run.dry_run = False
+    for part in common.load_data(run):
+        assert part.mean.flatten().tolist() == pytest.approx([0.55375, 0.41216, 0.25113], abs=1e-5)
+        assert part.std.flatten().tolist() == pytest.approx([0.15947, 0.16639, 0.16018], abs=1e-5)
 
 
 def test_batches_are_normalized_and_in_order():
@@ -88,24 +121,46 @@ def test_limit_takes_a_tenth_to_validate_and_to_test(made_up):
     assert [len(part.labels) for part in common.load_data(args)] == [120, 12, 12]
 
 
+def fill(directory, names=cifar10.FILES):
+    (directory / cifar10.FOLDER).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (directory / cifar10.FOLDER / name).touch()
+
+
 def test_find_takes_the_first_directory_that_holds_all_files(tmp_path, monkeypatch):
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     here = tmp_path / "project"
-
-    def fill(directory, names):
-        (directory / cifar10.FOLDER).mkdir(parents=True)
-        for name in names:
-            (directory / cifar10.FOLDER / name).touch()
-
     assert cifar10.find(here) == here / "data"
-    fill(tmp_path / "shared" / "cifar10", cifar10.FILES)
+    fill(tmp_path / "shared" / "cifar10")
     assert cifar10.find(here) == tmp_path / "shared" / "cifar10"
     fill(here / "data", list(cifar10.FILES)[:6])
     assert cifar10.find(here) == tmp_path / "shared" / "cifar10"
-    (here / "data" / cifar10.FOLDER / "batches.meta").touch()
+    for directory, name in ((here / "data", "data_batch_1"), (tmp_path / "shared" / "cifar10", "data_batch_3")):
+        (directory / cifar10.FOLDER / name).unlink()
+    assert cifar10.find(here) == tmp_path / "shared" / "cifar10"  # six files are more than five
+    fill(here / "data")
     assert cifar10.find(here) == here / "data"
     monkeypatch.setenv("CIFAR10_DIR", str(tmp_path))
     assert cifar10.find(here) == tmp_path
+    assert cifar10.find(here, tmp_path / "given") == tmp_path / "given"
+
+
+def test_a_directory_that_is_nearly_right_is_understood(tmp_path, monkeypatch):
+    fill(tmp_path / "all" / "x")
+    for near in (tmp_path / "all", tmp_path / "all" / "x", tmp_path / "all" / "x" / cifar10.FOLDER):
+        assert cifar10.find(tmp_path, near) == tmp_path / "all" / "x"
+        monkeypatch.setenv("CIFAR10_DIR", str(near))
+        assert cifar10.find(tmp_path) == tmp_path / "all" / "x"
+    assert cifar10.find(tmp_path, tmp_path / "new" / cifar10.ARCHIVE) == tmp_path / "new"
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path / "all" / "x" / cifar10.FOLDER)
+        assert cifar10.find(tmp_path, flags.Path(".")) == tmp_path / "all" / "x"
+    fill(tmp_path / "all")  # what is exactly right goes first
+    assert cifar10.find(tmp_path, tmp_path / "all") == tmp_path / "all"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("CIFAR10_DIR", "~/all/x")
+    assert cifar10.find(tmp_path) == tmp_path / "all" / "x"
 
 
 # ---------------------------------------------------------------- downloads, from a server on this machine
@@ -113,7 +168,7 @@ def test_find_takes_the_first_directory_that_holds_all_files(tmp_path, monkeypat
 
 @pytest.fixture
 def server(monkeypatch):
-    """A server of a small archive in CIFAR-10's form: /good, /slow, /silent, /cut, /wrong, and 404 for all else."""
+    """A server of a small archive in CIFAR-10's form: /good, /slow, /silent, /mute, /cut, /wrong; 404 for all else."""
     contents = {name: name.encode() + os.urandom(60_000) for name in cifar10.FILES}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
@@ -127,6 +182,9 @@ def server(monkeypatch):
         def do_GET(self):
             requests.append(self.path)
             kind = self.path.strip("/")
+            if kind == "mute":
+                released.wait(5)
+                return
             self.send_response(200 if kind in ("good", "slow", "silent", "cut", "wrong") else 404)
             self.send_header("Content-Length", str(len(archive)))
             self.end_headers()
@@ -153,14 +211,14 @@ def server(monkeypatch):
 
     requests, released = [], threading.Event()
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     digests = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     constants = {
         "FILES": digests,
         "ARCHIVE_MD5": hashlib.md5(archive).hexdigest(),
-        "TIMEOUT": 2,
+        "TIMEOUT": 1,
         "SLOW": 2_000_000,
         "GRACE": 0.5,
     }
@@ -169,14 +227,13 @@ def server(monkeypatch):
 
     class Server:
         def sources(self, *kinds):
-            """Download from these from now on; "refused" is a port where nobody listens."""
-            free = "http://127.0.0.1:9"
-            address = f"http://127.0.0.1:{httpd.server_port}"
-            urls = [f"{free if kind == 'refused' else address}/{kind}" for kind in kinds]
+            """Download from these from now on; nobody listens at "refused", and there is no host "unknown"."""
+            hosts = {"refused": "127.0.0.1:9", "unknown": "host.invalid"}
+            urls = [f"http://{hosts.get(kind, f'127.0.0.1:{httpd.server_port}')}/{kind}" for kind in kinds]
             monkeypatch.setattr(cifar10, "SOURCES", urls)
             return urls
 
-    Server.archive, Server.requests, Server.constants = archive, requests, constants
+    Server.archive, Server.contents, Server.requests, Server.constants = archive, contents, requests, constants
     yield Server()
     released.set()
     httpd.shutdown()
@@ -187,7 +244,7 @@ def leftovers(directory):
     return {path.name for path in directory.iterdir()} - {cifar10.FOLDER, cifar10.ARCHIVE}
 
 
-@pytest.mark.parametrize("bad", ["refused", "missing", "cut", "wrong", "silent", "slow"])
+@pytest.mark.parametrize("bad", ["refused", "missing", "cut", "wrong", "silent", "mute", "slow"])
 def test_a_source_that_fails_is_followed_by_the_next(server, tmp_path, bad):
     server.sources(bad, "good")
     cifar10.download(tmp_path / "new" / "data")
@@ -204,17 +261,43 @@ def test_a_slow_source_is_better_than_none(server, tmp_path, monkeypatch, capsys
     assert server.requests == ["/slow", "/missing", "/slow"]
 
 
-def test_when_every_source_fails_one_message_says_all(server, tmp_path):
-    urls = server.sources("refused", "missing", "cut", "wrong", "silent")
-    with pytest.raises(SystemExit) as failure:
+def test_a_source_that_sends_nothing_is_not_asked_again(server, tmp_path):
+    """For a run without CIFAR-10 is to go on with the sample within two minutes."""
+    server.sources("mute", "silent", "refused", "missing")
+    with pytest.raises(SystemExit):
         cifar10.download(tmp_path)
+    assert server.requests == ["/mute", "/silent", "/missing", "/missing"]
+
+
+def test_the_time_until_the_sample_is_taken_is_bounded():
+    """One that drips is tried a second time."""
+    assert len(cifar10.SOURCES) * (cifar10.CONNECT + cifar10.TIMEOUT + 2 * cifar10.GRACE) <= 120
+
+
+def test_when_every_source_fails_one_message_says_all(server, tmp_path, capsys):
+    urls = server.sources("refused", "missing", "cut", "wrong", "silent", "mute", "unknown")
+    directory = tmp_path / "new" / "data"
+    with pytest.raises(SystemExit) as failure:
+        cifar10.download(directory)
     message = failure.value.code
-    for url, reason in zip(urls, ["refused", "404", "IncompleteRead", "hash", "timed out"], strict=True):
-        assert any(url in line and reason in line for line in message.splitlines()), (url, reason, message)
-    for name in (str(tmp_path / cifar10.FOLDER), *cifar10.FILES, cifar10.ARCHIVE, cifar10.ARCHIVE_MD5, "--data-dir"):
+    assert message.startswith(f"CIFAR-10 is not in {directory} (there is no such directory), and it could not be ")
+    assert capsys.readouterr().out.startswith(f"CIFAR-10 is not in {directory} (there is no such directory). Down")
+    reasons = ["Connection refused", "404", "IncompleteRead", "hash", "no answer", "no answer", "no internet?"]
+    for url, reason in zip(urls, reasons, strict=True):
+        assert any(f"  {url}: " in line and reason in line for line in message.splitlines()), (url, reason, message)
+    assert "HTTPConnection" not in message and "Error" not in message.replace("404 Client Error", "")
+    for name in (cifar10.ARCHIVE, cifar10.ARCHIVE_MD5, "--data-dir", "CIFAR10_DIR"):
         assert name in message
-    assert set(cifar10.damaged(tmp_path)) == set(cifar10.FILES)
-    assert leftovers(tmp_path) == set() and not (tmp_path / cifar10.ARCHIVE).exists()
+    assert list(tmp_path.iterdir()) == []  # no folder is left that was not there
+
+
+def test_a_failed_repair_names_the_files_and_leaves_the_others(server, tmp_path):
+    server.sources("missing")
+    fill(tmp_path)
+    (tmp_path / cifar10.FOLDER / "data_batch_1").write_bytes(server.contents["data_batch_1"])
+    with pytest.raises(SystemExit, match=r"there are missing or damaged in .*: data_batch_2, .*batches\.meta, and it"):
+        cifar10.download(tmp_path)
+    assert len(list((tmp_path / cifar10.FOLDER).iterdir())) == 7
 
 
 @pytest.mark.parametrize("damage", ["one changed byte", "cut short", "empty", "deleted"])
@@ -247,8 +330,29 @@ def test_an_archive_put_there_by_hand_is_used(server, tmp_path):
 def test_a_directory_that_cannot_be_is_reported(server, tmp_path):
     server.sources("good")
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit, match=r"not whole in .*file"):
+    with pytest.raises(SystemExit, match=r"not in .*file, and it .* downloaded: (Not a directory|File exists): "):
         cifar10.download(tmp_path / "file")
+
+
+def test_a_failing_download_does_no_harm_to_another(server, tmp_path, monkeypatch):
+    """The one finds no source, and clears up, while the other has the archive and no file yet."""
+    fetch = cifar10.fetch_from_any
+
+    def while_another_fails(directory):
+        archive = fetch(directory)
+        monkeypatch.setattr(cifar10, "fetch_from_any", fetch)
+        archive.rename(tmp_path / "kept")
+        server.sources("missing")
+        with pytest.raises(SystemExit):
+            cifar10.download(directory)
+        directory.mkdir(exist_ok=True)
+        return (tmp_path / "kept").rename(archive)
+
+    server.sources("good")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(cifar10, "fetch_from_any", while_another_fails)
+    cifar10.download(tmp_path / "data")
+    assert cifar10.damaged(tmp_path / "data") == []
 
 
 def test_two_processes_may_download_at_once(server, tmp_path):
@@ -272,10 +376,146 @@ def test_two_processes_may_download_at_once(server, tmp_path):
     assert cifar10.damaged(tmp_path) == [] and leftovers(tmp_path) == set()
 
 
-def test_real_files_with_one_changed_byte_are_not_trained_on(cifar_dir, tmp_path, script, tried):
+# ---------------------------------------------------------------- without CIFAR-10, the sample
+
+
+@pytest.fixture
+def nowhere(server, tmp_path, monkeypatch):
+    """No CIFAR-10 in this project, and no source that works; returns the folder of the project."""
+    server.sources("missing")
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    monkeypatch.setattr(cifar10, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(flags, "ROOT", tmp_path / "project")
+    return tmp_path / "project"
+
+
+def start(out, *words):
+    task1_simplecnn.main(["--device", "cpu", "--epochs", "1", "--output-dir", str(out), *words])
+
+
+RUN = "task1_simplecnn_epochs1"
+
+
+def test_a_run_that_would_begin_goes_on_with_the_sample(nowhere, tmp_path, capsys, without_pictures):
+    for words in ([], ["--restart"]):
+        start(tmp_path, *words)
+        out = capsys.readouterr().out
+        before, after = out.split("Data:    the sample of CIFAR-10")
+        assert f"CIFAR-10 is not in {nowhere / 'data'} " in before and f"another run, {RUN}_sample" in before
+        *_, worth, how, by_hand, or_name, _, _ = after.splitlines()
+        assert "on 500 test images, the accuracy has a standard error of 0.02" in worth
+        command = f"python task1_simplecnn.py --epochs 1 --output-dir {tmp_path}"
+        assert how.replace(" --device cpu", "") == f"On all of it, after a download of 170 MB: {command}"
+        assert cifar10.SOURCES[0] in by_hand and "--data-dir" in or_name
+    record = json.loads((tmp_path / "plots" / f"{RUN}_sample.json").read_text())
+    assert record["config"]["sample"] is True and sum(map(sum, record["confusion_matrix"])) == 500
+    assert not nowhere.exists() and not list(tmp_path.rglob(f"{RUN}.*"))
+    start(tmp_path, "--sample", "--resume")
+    assert "This was the sample of CIFAR-10." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["--sample", "--dry-run", "--dry-run --sample"])
+def test_what_needs_no_data_looks_for_none(nowhere, tmp_path, monkeypatch, capsys, without_pictures, words):
+    monkeypatch.setattr(cifar10, "download", lambda directory: pytest.fail("a download"))
+    start(tmp_path, "--limit", "40", *words.split())
+    out = capsys.readouterr().out
+    assert ("With 40 images to train instead of 45,000" in out) == (words == "--sample") == ("This was the" in out)
+
+
+@pytest.mark.parametrize("name", ["cifar10_sample.webp", "cifar10_sample.txt"])
+def test_a_damaged_sample_is_told(tmp_path, monkeypatch, name):
+    for path in (flags.ROOT / "lab").glob("cifar10_sample.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: 1000 if path.name == name else None])
+    monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "cifar10.py"))
+    with pytest.raises(SystemExit, match=r"The sample of CIFAR-10 cannot be read: .* damaged .*git checkout lab"):
+        cifar10.load_sample()
+
+
+def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, monkeypatch, without_pictures):
+    with monkeypatch.context() as patch:
+        patch.setattr(common, "finish", lambda *how: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(SystemExit, match="130"):
+            start(tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"To go on: python task1\S+ --epochs 1 --sample .*--resume\. To throw .*--restart$"
+    ):
+        start(tmp_path)
+
+
+def test_a_command_for_the_sample_says_so(nowhere, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(common, "train_epoch", lambda *how: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit):
+        start(tmp_path)
+    assert f"to begin: python task1_simplecnn.py --epochs 1 --sample --output-dir {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "why", ["--test", "--data-dir", "CIFAR10_DIR", "damaged", "shared", "archive", "unfinished", "--limit"]
+)
+def test_what_must_be_on_the_real_data_is_an_error_without_them(nowhere, server, tmp_path, monkeypatch, why):
+    words, out = [], tmp_path / "out"
+    if why == "--test":
+        words = ["--test"]
+        (out / "checkpoints").mkdir(parents=True)
+        source = flags.Path(task1_simplecnn.__file__).parent / "checkpoints" / "task1_simplecnn.pt"
+        content = torch.load(source)
+        content["config"]["epochs"] = 1
+        torch.save(content, out / "checkpoints" / f"{RUN}.pt")
+    elif why == "--data-dir":
+        words = ["--data-dir", str(tmp_path / "named")]
+    elif why == "CIFAR10_DIR":
+        monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "named"))
+    elif why == "damaged":
+        fill(nowhere / "data", ["data_batch_1"])
+    elif why == "shared":
+        fill(nowhere.parent / "shared" / "cifar10", ["data_batch_1", "data_batch_2"])
+    elif why == "archive":
+        (nowhere / "data").mkdir(parents=True)
+        (nowhere / "data" / cifar10.ARCHIVE).write_bytes(b"half of it")
+    elif why == "unfinished":
+        words = ["--resume"]
+        with monkeypatch.context() as patch:
+            patch.setattr(cifar10, "load", lambda directory: cifar10.made_up())
+            patch.setattr(common, "finish", lambda *how: signal.raise_signal(signal.SIGTERM))
+            with pytest.raises(SystemExit, match="143"):
+                start(out, "--data-dir", str(tmp_path))
+    else:
+        words = ["--limit", "2251"]
+    before = {path for path in tmp_path.rglob("*") if path.is_file() or "named" in str(path)}
+    with pytest.raises(SystemExit, match="could not be downloaded") as refusal:
+        start(out, *words)
+    assert ("With --limit 2250 or less, this run would go on with" in refusal.value.code) == (why == "--limit")
+    assert {path for path in tmp_path.rglob("*") if path.is_file() or "named" in str(path)} >= before
+    assert not list(tmp_path.rglob("*_sample*")) and not (tmp_path / "named").exists()
+    assert why != "--test" or not nowhere.exists()
+
+
+def test_a_finished_run_is_shown_without_any_data(nowhere, tmp_path, capsys, monkeypatch, without_pictures):
+    with monkeypatch.context() as patch:
+        patch.setattr(cifar10, "load", lambda directory: cifar10.made_up())
+        start(tmp_path, "--data-dir", str(tmp_path))
+    capsys.readouterr()
+    start(tmp_path, "--resume")
+    out = capsys.readouterr().out
+    assert out.startswith(f"{RUN} has finished") and "sample" not in out and "Downloading" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"), [("--limit 2251 --sample", True), ("--sample --limit 2250", False), ("--limit 2251", False)]
+)
+def test_the_limit_of_the_sample_is_its_size(words, refused, capsys):
+    if not refused:
+        assert parse(*words.split()).limit
+        return
+    with pytest.raises(SystemExit, match="2"):
+        parse(*words.split())
+    assert "argument --limit: 2251 is more than the 2,250 training images of the sample" in capsys.readouterr().err
+
+
+def test_real_files_with_one_changed_byte_are_not_trained_on(official, tmp_path, script, tried):
     (tmp_path / cifar10.FOLDER).mkdir()
     for name in cifar10.FILES:
-        (tmp_path / cifar10.FOLDER / name).write_bytes((cifar_dir / cifar10.FOLDER / name).read_bytes())
+        (tmp_path / cifar10.FOLDER / name).write_bytes((official / cifar10.FOLDER / name).read_bytes())
     with open(tmp_path / cifar10.FOLDER / "data_batch_2", "r+b") as file:
         file.seek(10_000_000)
         byte = file.read(1)[0]

@@ -34,13 +34,13 @@ def parse(task, words):
             "--limit 3000 --seed 1 --patience 5 --batch-size 32 --constant-lr --lr 0.01 --no-aug --no-norm",
             "_no-norm_no-aug_lr0.01_constant-lr_batch32_patience5_seed1_limit3000",
         ),
+        ("--sample --limit 2000", "_limit2000_sample"),
         ("--device cpu --data-dir x --output-dir y", ""),
     ],
 )
 def test_the_name_of_a_run_has_every_setting_that_changes_its_numbers(words, name):
     args = parse("task2_resnet18", words)
-    args.name = args.name.replace("_epochs2", "")  # of --dry-run
-    assert args.name == f"task2_resnet18{name}"
+    assert args.name.replace("_epochs2", "") == f"task2_resnet18{name}"  # of --dry-run
 
 
 def test_default_and_other_epochs():
@@ -59,14 +59,11 @@ def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
     monkeypatch.setattr("common.build", build)
     for script, batch_size in ((task1_simplecnn, 128), (task2_resnet18, 64)):
         with pytest.raises(SeenError) as seen:
-            script.main(["--output-dir", str(tmp_path)])
+            script.main(["--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
         (args,) = seen.value.args
         assert (args.name, args.epochs, args.batch_size, args.lr) == (script.__name__, 80, batch_size, 0.001)
-        assert (args.no_norm, args.no_aug, args.constant_lr, args.seed, args.patience, args.limit) == (
-            *[False] * 3,
-            0,
-            *[None] * 2,
-        )
+        switches = args.no_norm, args.no_aug, args.constant_lr, args.sample
+        assert (*switches, args.seed, args.patience, args.limit) == (*[False] * 4, 0, None, None)
 
 
 EXCLUSIVE = ["--resume --restart", "--test --resume", "--dry-run --test", "--predict a.png --test"]
@@ -125,6 +122,6 @@ def test_help_names_every_flag_with_its_default(capsys):
         task2_resnet18.main(["--help"])
     printed = capsys.readouterr().out
     names = "epochs, batch-size, lr, constant-lr, no-norm, no-aug, seed, device, data-dir, output-dir, resume, restart"
-    for name in [*names.split(", "), "test", "predict", "dry-run", "patience", "limit"]:
+    for name in [*names.split(", "), "test", "predict", "dry-run", "patience", "limit", "sample"]:
         assert f"  --{name}" in printed
     assert "(80)" in printed and "(64)" in printed and "(0.001)" in printed
