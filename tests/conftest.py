@@ -9,10 +9,14 @@ import torch
 
 from lab import cifar10, flags
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, each with its share of the cores, and what it starts, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def ctrl_c():
     """Let SIGINT count, here and in the processes started here, also if pytest runs in the background, ignoring it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,21 +25,31 @@ def ctrl_c():
 
 
 @pytest.fixture(scope="session")
-def cifar_dir():
-    """The real CIFAR-10, where the scripts find it; without it the test is skipped, for it downloads nothing."""
+def official():
+    """Where the official files of CIFAR-10 are; without them the test is skipped, for it downloads nothing."""
     directory = cifar10.find(flags.ROOT)
     if cifar10.damaged(directory):
-        pytest.skip(f"needs the real CIFAR-10, which is not in {directory}")
+        pytest.skip(f"is about the official files of CIFAR-10, which are not in {directory}")
     return directory
 
 
 @pytest.fixture(scope="session")
-def cifar(cifar_dir):
-    return cifar10.load(cifar_dir)
+def sample():
+    return cifar10.load_sample()
 
 
 @pytest.fixture
-def made_up(monkeypatch):
+def without_pictures(monkeypatch):
+    """Write the files of pictures, but draw nothing, which takes most of the time of a short run."""
+
+    def empty(path, owner, draw, *what):
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("common.save_figure", empty)
+
+
+@pytest.fixture
+def made_up(monkeypatch, without_pictures):
     """Let the scripts train on made-up images, whose brightness tells their label."""
     generator = torch.Generator().manual_seed(5)
 

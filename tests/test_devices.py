@@ -55,6 +55,47 @@ def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
         assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", torch.float32, (30, 10))
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_computes_in_bfloat16_if_it_has_it_itself(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert faster.has_bfloat16(torch.device("cuda")) is native
+    assert not faster.has_bfloat16(torch.device("cpu")) and not faster.has_bfloat16(torch.device("mps"))
+
+
+class Copies(TorchDispatchMode):
+    """Counts the tensors that come from the GPU to the host."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        tensors = [tensor for tensor in (out, *args) if isinstance(tensor, torch.Tensor)]
+        self.count += [tensor.is_cuda for tensor in tensors[:2]] == [False, True]
+        return out
+
+
+@pytest.mark.skipif(not fake_gpu(), reason="needs a newer PyTorch")
+@TASKS
+def test_no_step_of_an_epoch_copies_to_the_host(network, task, monkeypatch, capsys):
+    """On a fake GPU, too, which has no backward pass."""
+    monkeypatch.setattr(torch, "allclose", lambda *tensors, atol: True)
+    monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: [1.0] * len(tensor))
+    monkeypatch.setattr(FakeTensor, "item", lambda tensor: 0.0)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda tensor: None)
+    run = dry_run(task, "--batch-size", "30")
+    run.device = torch.device("cuda")
+    with FakeTensorMode():
+        train_set, _, _ = common.load_data(run)
+        with run.device:
+            model = faster.rebuild(network(), (3, 32, 32))
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        with Copies() as copies:
+            common.train_epoch(model, optimizer, train_set, run, 1)
+            assert copies.count == 0
+            train_set.labels.cpu()
+            assert copies.count == 1  # it counts
+
+
 class Waits(TorchDispatchMode):
     """Counts the operations that read a number back, for which the host waits until a GPU has done all its work."""
 
@@ -93,7 +134,8 @@ def test_training_in_bfloat16_learns_what_float32_does(task, made_up, monkeypatc
     for bfloat16 in (False, True):
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
         monkeypatch.setattr(common, "autocast", lambda device, autocast=autocast: autocast)
-        task.main(["--device", "cpu", "--epochs", "3", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
+        words = ["--epochs", "3", "--limit", "75", "--batch-size", "15", "--device", "cpu"]  # 15 is quick without AMX
+        task.main([*words, "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
         assert (torch.bfloat16 in seen) == bfloat16
         (record,) = (tmp_path / "plots").glob("*.json")
         histories.append(json.loads(record.read_text())["history"])

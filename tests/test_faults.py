@@ -1,7 +1,8 @@
-"""What a run survives: the real scripts, on the real data cut small, are killed, interrupted and starved of disk.
+"""What a run survives: the real scripts, on the sample cut small, are killed, interrupted and starved of disk.
 
 Each test ends by resuming, and compares all files with those of a run that nothing happened to. Those marked ``long``
-run only with ``-m ""``. At the end, conftest.py prints how often each fault was tried, and what was lost.
+run only with ``-m ""``: they do one by one, and at more moments, what the others do to one run in turn. At the end,
+conftest.py prints how often each fault was tried, and what was lost.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ long = pytest.mark.long
 
 TASK1, TASK2 = "task1_simplecnn", "task2_resnet18"
 EPOCHS = {TASK1: 4, TASK2: 3}
-LIMIT = {TASK1: 600, TASK2: 130}
+LIMIT = {TASK1: 400, TASK2: 130}
 
 
 class Lab:
@@ -38,13 +39,13 @@ class Lab:
 
     def __init__(self, directory, task=TASK1):
         self.directory, self.task, self.epochs = directory, task, EPOCHS[task]
-        self.run = f"{task}_epochs{EPOCHS[task]}_limit{LIMIT[task]}"
+        self.run = f"{task}_epochs{EPOCHS[task]}_limit{LIMIT[task]}_sample"
         self.last, self.model = (directory / "checkpoints" / f"{self.run}{end}" for end in (".last.pt", ".pt"))
 
     def start(self, *words, planted=None, under=(), **environment):
         """Start the script, with a fault if ``planted`` is (FAULT, MOMENT, end of the file's name, COUNT)."""
         command = [flags.ROOT / f"{self.task}.py", "--epochs", self.epochs, "--limit", LIMIT[self.task]]
-        command += ["--device", "cpu", "--output-dir", self.directory, *words]
+        command += ["--sample", "--device", "cpu", "--output-dir", self.directory, *words]
         if planted:
             fault, moment, end, count = planted
             command = [flags.ROOT / "tests" / "planted.py", fault, moment, self.run + end, count, *command]
@@ -61,7 +62,7 @@ class Lab:
         """How many epochs are safe on the disk. What has its final name there must be whole."""
         for path in self.directory.glob(f"*/{self.task}*"):
             if path.suffix == ".pt":
-                load(path, (), "")
+                load(path, lambda checkpoint: None, "")
             elif path.suffix == ".png":
                 PIL.Image.open(path).load()
             else:
@@ -112,7 +113,7 @@ def until(process, beginning):
 
 
 @pytest.fixture(scope="module")
-def whole(cifar_dir, tmp_path_factory):
+def whole(tmp_path_factory):
     """By task, the run that nothing happens to, with the seconds that its process took and those of its training."""
 
     def run(task):
@@ -173,23 +174,21 @@ IN_WRITING = [  # the moment, the end of the file's name, at which of its writin
 ]
 
 
+@long
 @pytest.mark.parametrize(
     ("task", "moment"),
-    [
-        *((TASK1, moment) for moment in IN_WRITING[:3]),
-        *(pytest.param(TASK1, moment, marks=long) for moment in IN_WRITING[3:]),
-        *(pytest.param(TASK2, moment, marks=long) for moment in IN_WRITING[:4]),
-    ],
+    [*((TASK1, moment) for moment in IN_WRITING), *((TASK2, moment) for moment in IN_WRITING[:4])],
 )
 def test_killed_in_the_writing_of_a_file(whole, tmp_path, tried, task, moment):
     lab = Lab(tmp_path, task)
     out, _ = finish(process := lab.start(planted=("SIGKILL", *moment)))
     assert process.returncode == -signal.SIGKILL
     lost = lab.resume(whole(task), told=len(trained(out)))
-    tried("`kill -9` inside the writing of a file", lost)
+    tried(NAMES["SIGKILL"], lost)
     assert lost == 0
 
 
+@long
 def test_killed_again_and_again(whole, tmp_path, tried):
     """Each process gets one epoch further and dies in the writing of the next one's state."""
     lab, resumptions = Lab(tmp_path), 0
@@ -200,7 +199,7 @@ def test_killed_again_and_again(whole, tmp_path, tried):
         resumptions += f"is unfinished: {epoch - 1} of {lab.epochs} epochs are done" in out
     assert resumptions == lab.epochs - 2
     lost = lab.resume(whole(TASK1), told=epoch)
-    tried("`kill -9` inside the writing of a file", lost, times=lab.epochs - 1)
+    tried(NAMES["SIGKILL"], lost, times=lab.epochs - 1)
     assert lost == 0
 
 
@@ -224,38 +223,41 @@ INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
 @pytest.mark.parametrize(
-    ("task", "number", "beginning"),
+    ("task", "stops"),
     [
-        (TASK1, INT, "Epoch  1/"),
-        (TASK1, TERM, "FLOPs"),
-        *(pytest.param(TASK1, number, line, marks=long) for number, line in ((TERM, "Epoch  2/"), (INT, "FLOPs"))),
-        *(pytest.param(TASK2, number, "Epoch  1/", marks=long) for number in (INT, TERM)),
+        (TASK1, [(TERM, "FLOPs"), (INT, "Epoch  1/"), (TERM, "Epoch  2/")]),
+        *(pytest.param(TASK1, [stop], marks=long) for stop in ((TERM, "Epoch  2/"), (INT, "FLOPs"))),
+        *(pytest.param(TASK2, [(number, "Epoch  1/")], marks=long) for number in (INT, TERM)),
     ],
 )
-def test_stopped_by_a_signal(whole, tmp_path, tried, task, number, beginning):
-    lab = Lab(tmp_path, task)
-    out = until(process := lab.start(), beginning)
-    time.sleep(0.2)
-    more, err, seconds = stop(process, number)
-    told = trained(out + more)
-    assert process.returncode == 128 + number
-    words = command_in(err)
-    if told:
-        assert err.startswith(f"Interrupted. {lab.run} is unfinished: {lab.done()} of {lab.epochs} epochs are done, ")
-        best = best_of(torch.load(lab.last)["history"])
-        assert f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})" in err
-    lost = lab.resume(whole(task), *words, told=len(told))
-    tried(f"{signal.Signals(number).name}", lost, seconds)
-    assert lost == 0
+def test_stopped_by_signals(whole, tmp_path, tried, task, stops):
+    """Each process is started by the command that the one before has named."""
+    lab, words, done = Lab(tmp_path, task), [], 0
+    for number, beginning in stops:
+        out = until(process := lab.start(*words), beginning)
+        time.sleep(0.2)
+        more, err, seconds = stop(process, number)
+        assert process.returncode == 128 + number
+        done += len(trained(out + more))
+        words = command_in(err)
+        if done:
+            assert err.startswith(f"Interrupted. {lab.run} is unfinished: {lab.done()} of {lab.epochs} epochs are done")
+            best = best_of(torch.load(lab.last)["history"])
+            assert f", the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})" in err
+        tried(f"{signal.Signals(number).name}", max(0, done - lab.done()), seconds)
+        assert lab.done() >= done
+        done = lab.done()
+    assert lab.resume(whole(task), *words) == 0
 
 
-@pytest.mark.parametrize("moment", [("half", ".last.pt", 3), *(pytest.param(m, marks=long) for m in IN_WRITING)])
+@long
+@pytest.mark.parametrize("moment", [("half", ".last.pt", 3), *IN_WRITING])
 def test_stopped_in_the_writing_of_a_file(whole, tmp_path, tried, moment):
     lab = Lab(tmp_path)
     out, err = finish(process := lab.start(planted=("SIGINT", *moment)))
     assert process.returncode == 130
     lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out)))
-    tried("SIGINT inside the writing of a file", lost)
+    tried(NAMES["SIGINT"], lost)
     assert lost == 0
 
 
@@ -305,6 +307,43 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+# ---------------------------------------------------------------- one after the other
+
+
+def test_one_fault_after_the_other(whole, tmp_path, tried):
+    """Each process goes on with what the one before has left."""
+    lab, words, done = Lab(tmp_path), ["--resume"], 0
+    for fault, *moment in (
+        ("SIGKILL", "half", ".last.pt", 2),
+        ("SIGINT", "half", ".last.pt", 1),
+        ("ENOSPC", "half", ".last.pt", 2),
+        ("SIGKILL", "named", ".last.pt", 1),
+        ("SIGKILL", "synced", ".pt", 1),
+    ):
+        out, err = finish(process := lab.start(*words, planted=(fault, *moment)))
+        assert process.returncode == {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "ENOSPC": 1}[fault]
+        assert trained(out) == list(range(done + 1, done + 1 + len(trained(out))))
+        done += len(trained(out))
+        lost = max(0, done - lab.done())
+        tried(NAMES[fault], lost)
+        assert lost == 0
+        if fault != "SIGKILL":
+            words = command_in(err)
+        if fault == "ENOSPC":
+            assert err.startswith(
+                f"No space left on device: {lab.last.parent}/{lab.last.name}. {lab.run} is unfinished: 2 of"
+            )
+        done = lab.done()
+    assert done == lab.epochs and lab.resume(whole(TASK1)) == 0
+
+
+NAMES = {
+    "SIGKILL": "`kill -9` inside the writing of a file",
+    "SIGINT": "SIGINT inside the writing of a file",
+    "ENOSPC": "a system call that answers ENOSPC",
+}
+
+
 # ---------------------------------------------------------------- the disk
 
 
@@ -318,21 +357,6 @@ def disk(tmp_path):
         pytest.skip("needs the right to mount a tmpfs; without it, the tests with planted errors have to do")
     yield directory
     subprocess.run(["umount", "--lazy", directory], check=True)
-
-
-def test_a_disk_that_fills_up(whole, disk, tried):
-    lab = Lab(disk)
-    out = until(process := lab.start(), "Epoch  1/")
-    with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
-    more, err = finish(process)
-    assert process.returncode == 1
-    assert re.match(rf"No space left on device: \S+/{lab.run}\S+\. {lab.run} is unfinished: {lab.done()} of", err), err
-    (disk / "filler").unlink()
-    lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out + more)))
-    tried("a full disk", lost)
-    assert lost == 0
 
 
 @contextlib.contextmanager
@@ -350,23 +374,34 @@ def read_only(directory):
         subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-@pytest.mark.parametrize("folder", ["checkpoints", pytest.param("plots", marks=long)])
-def test_a_directory_that_becomes_read_only(whole, disk, tried, folder):
-    lab = Lab(disk)
-    out = until(process := lab.start(), "Epoch  1/")
-    with read_only(disk / folder):
-        more, err = finish(process)
-    assert process.returncode == 1
-    error = rf"(Read-only file system|Permission denied): \S+/{folder}/{lab.run}\S+\. {lab.run} is unfinished: "
-    assert re.match(rf"{error}{lab.done()} of", err), err
-    lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out + more)))
-    tried("a directory that becomes read-only", lost)
-    assert lost == 0
+def test_a_disk_that_fills_up_or_becomes_read_only(whole, disk, tried):
+    """First it is full; then one of the two directories cannot be written, and then the other."""
+    lab, words, done = Lab(disk), [], 0
+    for fault in ("full", "checkpoints", "plots"):
+        out = until(process := lab.start(*words), f"Epoch  {done + 1}/")
+        if fault == "full":
+            with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+                while True:
+                    filler.write(bytes(4096))
+            more, err = finish(process)
+            (disk / "filler").unlink()
+            error = rf"No space left on device: \S+/{lab.run}\S+"
+        else:
+            with read_only(disk / fault):
+                more, err = finish(process)
+            error = rf"(Read-only file system|Permission denied): \S+/{fault}/{lab.run}\S+"
+        assert process.returncode == 1
+        assert re.match(rf"{error}\. {lab.run} is unfinished: {lab.done()} of", err), err
+        done += len(trained(out + more))
+        lost = max(0, done - lab.done())
+        tried("a full disk" if fault == "full" else "a directory that becomes read-only", lost)
+        assert lost == 0
+        words, done = command_in(err), lab.done()
+    assert lab.resume(whole(TASK1), *words) == 0
 
 
-@pytest.mark.parametrize(
-    "moment", [moment if n == 0 else pytest.param(moment, marks=long) for n, moment in enumerate(IN_WRITING)]
-)
+@long
+@pytest.mark.parametrize("moment", IN_WRITING)
 def test_a_write_that_fails(whole, tmp_path, tried, moment):
     lab = Lab(tmp_path)
     out, err = finish(process := lab.start(planted=("ENOSPC", *moment)))
@@ -374,7 +409,7 @@ def test_a_write_that_fails(whole, tmp_path, tried, moment):
     kept = rf"({lab.run} is unfinished: {lab.done()} of|There is nothing to resume;)"
     assert re.match(rf"No space left on device(: \S+{moment[1]})?\. {kept}", err), err
     lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out)))
-    tried("a system call that answers ENOSPC", lost)
+    tried(NAMES["ENOSPC"], lost)
     assert lost == 0
 
 
@@ -387,12 +422,12 @@ def test_a_second_process_is_refused(whole, tmp_path, tried):
     until(first := lab.start(), "Epoch  1/")
     first.send_signal(signal.SIGSTOP)
     before = lab.files()
-    for words in ([], ["--resume"], ["--restart"]):
-        out, err = finish(second := lab.start(*words))
+    for second in [lab.start(*words) for words in ([], ["--resume"], ["--restart"])]:
+        out, err = finish(second)
         assert (second.returncode, out) == (1, "")
         assert re.fullmatch(rf"Another process is training {lab.run};.*--output-dir\.\n", err)
-        assert lab.files() == before
         tried("a second process in the same run")
+    assert lab.files() == before
     first.kill()
     finish(first)
     assert lab.resume(whole(TASK1)) == 0

@@ -15,6 +15,7 @@ import time
 
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image
 
 import report
@@ -70,15 +71,28 @@ def record_of(run, seed=0, right=800, epochs=None, train=None, val=None, val_acc
     for row in range(10):
         confusion[row][(row + 1) % 10] += 1000 - right
     return {
-        "format": 1,
+        "format": 2,
         "run": run.name + (f"_seed{seed}" if seed else ""),
         "config": config | {"mean": [0.5] * 3, "std": [0.2] * 3},
-        "environment": {"torch": "2.14.1", "device": "cpu", "threads": 2, "platform": "Linux"},
+        "environments": [
+            {
+                "from_epoch": 1,
+                "torch": "2.14.1",
+                "device": "cpu",
+                "precision": "float32",
+                "threads": 2,
+                "platform": "Linux",
+            }
+        ],
         "history": history,
         "best_epoch": best_of(history)["epoch"],
         "test_loss": 0.6,
         "test_accuracy": right / 1000,
         "confusion_matrix": confusion,
+        "mistakes": [
+            {"index": index, "predicted": index % 10, "probability": 1 - index / 100}
+            for index in range(min(25, 10 * (1000 - right)))
+        ],
     }
 
 
@@ -107,10 +121,10 @@ def without_layers(monkeypatch):
 def test_the_same_records_give_the_same_page(tmp_path):
     """That the committed page is that of the committed records is checked by .ci/run, in a clone."""
     shutil.copytree(flags.ROOT / "plots", tmp_path / "plots")
-    command = [sys.executable, flags.ROOT / "report.py", "--output-dir", tmp_path]
+    words = [flags.ROOT / "report.py", "--output-dir", tmp_path]
     pages = []
-    for folder in (tmp_path, "/"):
-        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    for folder, options in ((tmp_path, []), ("/", ["-OO"])):  # from another folder, and without docstrings
+        run = subprocess.run([sys.executable, *options, *words], capture_output=True, text=True, cwd=folder)
         assert (run.returncode, run.stderr) == (0, "")
         pages.append((tmp_path / "REPORT.md").read_bytes())
     assert pages[0] == pages[1] and b"\r" not in pages[0]
@@ -158,6 +172,8 @@ def test_seeds_are_averaged_and_compared_with_the_report(tmp_path):
     assert "`python task2_resnet18.py --no-norm --seed 3`" in page and f"This is seed 0, of 4 seeds: {ours}." in page
     assert "2 of the report's 9 runs have finished" in page
     assert Image.open(tmp_path / "plots" / "results.png").size == (1320, 576)
+    collected, _ = report.collect(tmp_path)
+    assert [record["config"]["seed"] for record in collected[BASELINE.name]] == [0, 1, 2, 11]
 
 
 def spoiled(change):
@@ -172,14 +188,18 @@ BAD = {
     "[" * 100_000: "cut short, or no JSON",
     "\udcff": "cut short, or no JSON",
     "[]": "another kind",
-    "{}": "it has no format",
-    spoiled(lambda it: it.update(format=2)): "its format is 2, not 1",
+    "{}": "it has no config",
+    spoiled(lambda it: it.update(format=3)): "its format is 3, not 2",
     spoiled(lambda it: it.update(run="task2_resnet18")): "it is of the run task2_resnet18",
     spoiled(lambda it: it["config"].update(lr=0.01)): "its lr is 0.01, not 0.001",
     spoiled(lambda it: it["config"].update(limit=3000)): "its limit is 3000, not None",
-    spoiled(lambda it: it["config"].pop("seed")): "it has no seed",
-    spoiled(lambda it: it.pop("environment")): "it has no environment",
-    spoiled(lambda it: it["environment"].pop("torch")): "it has no torch",
+    spoiled(lambda it: it["config"].pop("seed")): "its seed is 0, not 1",
+    spoiled(lambda it: it.update(config=[])): "another kind",
+    spoiled(lambda it: it.pop("environments")): "it has no environments",
+    spoiled(lambda it: it["environments"][0].pop("torch")): "it has no torch",
+    spoiled(lambda it: it["environments"][0].update(from_epoch=2)): "its environments are not those of its epochs",
+    spoiled(lambda it: it["environments"].append({"from_epoch": 81})): "its environments are not those of its epochs",
+    spoiled(lambda it: it.update(environments=[])): "another kind",
     spoiled(lambda it: it["history"].pop()): "its history has 79 of 80 epochs",
     spoiled(
         lambda it: it["history"].append({**it["history"][-1], "epoch": 81, "learning_rate": 0.001 / 256})
@@ -196,6 +216,15 @@ BAD = {
     spoiled(lambda it: it.update(test_loss=math.inf)): "its test loss is not finite",
     spoiled(lambda it: it["confusion_matrix"].pop()): "its confusion matrix",
     spoiled(lambda it: it.update(confusion_matrix=[[0] * 10] * 10)): "its confusion matrix",
+    spoiled(lambda it: it.pop("mistakes")): "it has no mistakes",
+    spoiled(lambda it: it["mistakes"].pop()): "its mistakes",
+    spoiled(lambda it: it["mistakes"].reverse()): "its mistakes",
+    spoiled(lambda it: it["mistakes"][0].update(index=10_000)): "its mistakes",
+    spoiled(lambda it: it["mistakes"][0].update(predicted="cat")): "its mistakes",
+    spoiled(lambda it: it["mistakes"][0].update(index=1)): "its mistakes",
+    spoiled(lambda it: it["mistakes"][0].update(probability=1.1)): "its mistakes",
+    spoiled(lambda it: it["config"].update(mean=[0.5, 0.5])): "its mean or std is not three numbers",
+    spoiled(lambda it: it["config"].update(std=[0.5, 0.5, 0])): "its mean or std is not three numbers",
 }
 
 
@@ -208,6 +237,27 @@ def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, cap
     name, reason = line.removeprefix("Left out: ").split(": ", 1)
     assert code == 1 and name == "plots/task2_resnet18_seed1.json" and BAD[content] in reason
     assert f"- `{name}`: {reason}" in page and "ours: **0.850**<br>" in page
+
+
+def test_the_records_of_format_1_stay_readable(tmp_path):
+    """And one that is older than a flag: it has the flag's default."""
+    record = record_of(BASELINE, 1, 850)
+    record |= {"format": 1, "environment": record.pop("environments")[0]}
+    for name in ("from_epoch", "precision"):
+        del record["environment"][name]
+    del record["mistakes"], record["config"]["sample"]
+    save(tmp_path, record)
+    code, page = rebuild(tmp_path)
+    assert code == 0 and "ours: **0.850**" in page
+    assert "- Trained in 2 minutes on cpu, with 2 threads and PyTorch 2.14.1\n" in page
+
+
+def test_each_environment_of_a_resumed_run_is_told(tmp_path):
+    record = record_of(SIMPLECNN)
+    record["environments"].append(record["environments"][0] | {"from_epoch": 31, "threads": 8})
+    save(tmp_path, record)
+    told = "on cpu, with 2 threads and PyTorch 2.14.1, from epoch 31 on cpu, with 8 threads and PyTorch 2.14.1"
+    assert told in rebuild(tmp_path)[1]
 
 
 def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path):
@@ -226,13 +276,39 @@ def test_a_run_that_stopped_by_patience_is_whole_but_not_the_reports(tmp_path):
         del record["history"][epochs:]
         save(tmp_path, record)
         with contextlib.nullcontext() if whole else pytest.raises(ValueError, match="21 of 80"):
-            read_record(tmp_path / "plots" / "task2_resnet18.json", "task2_resnet18", {"patience": 10})
+            read_record(tmp_path / "plots" / "task2_resnet18.json", "task2_resnet18", {"patience": 10}, {})
+
+
+def test_the_picture_of_results_shows_the_records(tmp_path):
+    """Each accuracy at its place and in words; and --plot draws what is on disk."""
+    rights = {run.name: 700 + 10 * run.figure for run in FIGURES if run is not LOW}
+    made = [record_of(run, right=rights[run.name]) for run in FIGURES if run is not LOW]
+    records = {run.name: [record for record in made if record["run"] == run.name] for run in FIGURES}
+    draw_results(figure := Figure(), records)
+    (axes,) = figure.axes
+    points = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert sorted(points, key=lambda at: at[0][1]) == [
+        [[rights[run.name] / 1000, row]] for row, run in enumerate(FIGURES) if run is not LOW
+    ]
+    diamonds = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "D"]
+    assert diamonds == [[[run.accuracy, row]] for row, run in enumerate(FIGURES)]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts.count("not finished") == 1 and all(f"{right / 1000:.3f}" in texts for right in rights.values())
+
+    save(tmp_path, *made)
+    pictures = []
+    for change in (0, 90):
+        save(tmp_path, record_of(BASELINE, right=800 + change))
+        assert rebuild(tmp_path, "--plot")[0] == 0
+        pictures.append((tmp_path / "plots" / "results.png").read_bytes())
+    assert pictures[0] != pictures[1]
 
 
 def test_the_error_bars_lie_on_the_axis_of_accuracy():
     records = {run.name: [] for run in FIGURES}
     records[BASELINE.name] = [record_of(BASELINE, seed, right) for seed, right in ((0, 840), (1, 850), (2, 860))]
-    (axes,) = draw_results(records).axes
+    draw_results(figure := Figure(), records)
+    (axes,) = figure.axes
     (bar,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
     (left, row), (right, same_row) = bar.get_segments()[0]
     assert (left, right, row, same_row) == pytest.approx((0.84, 0.86, 1, 1))
@@ -310,16 +386,17 @@ FAILS = {
 }
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+@pytest.mark.parametrize("claim", CLAIMS)
 def test_a_claim_holds_or_not(tmp_path, without_layers, claim):
+    check, runs = CLAIMS[claim]
     for made, holds in ((HOLDS, True), (FAILS, False)):
-        records = [record_of(run, **how) for run, how in zip(CLAIMS[claim], made[claim.__name__], strict=True)]
-        measured, verdict = claim(*records)
+        records = [record_of(run, **how) for run, how in zip(runs, made[check.__name__], strict=True)]
+        measured, verdict = check(*records)
         assert verdict is holds, measured
         save(tmp_path, *records)
         verdict = "**holds**" if holds else "**does not hold**"
         assert re.search(
-            rf"\| {re.escape(claim.__doc__)} \| [\d, ]+ \| {re.escape(measured)} \| {re.escape(verdict)} \|",
+            rf"\| {re.escape(claim)} \| [\d, ]+ \| {re.escape(measured)} \| {re.escape(verdict)} \|",
             rebuild(tmp_path)[1],
         )
 
@@ -354,6 +431,38 @@ def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
     names = [*NAMES, "task2_resnet18_batch128"]
     names_of_seed0 = [name for name in names[1:] if name != "task2_resnet18_no-norm"]
     assert runs == [f"{name}_seed5" for name in names if name != "task2_resnet18"] + names_of_seed0
+
+
+def test_list_names_the_data_also_where_they_are_not(tmp_path, capsys, monkeypatch):
+    """So that no machine that a scheduler chooses goes on with the sample."""
+    monkeypatch.setattr(report.cifar10, "find", lambda root, given: tmp_path / "nowhere")
+    assert rebuild(tmp_path, "--list")[0] == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 10
+    assert all(f"--data-dir {tmp_path / 'nowhere'} " in line for line in printed.out.splitlines())
+
+
+def test_run_trains_nothing_when_nothing_is_missing(tmp_path, monkeypatch, without_layers):
+    monkeypatch.setattr(report, "train", lambda command: pytest.fail("trained"))
+    monkeypatch.setattr(report.cifar10, "download", lambda directory: pytest.fail("looked for data"))
+    save(tmp_path, *map(record_of, (*FIGURES, BATCH128)))
+    code, page = rebuild(tmp_path, "--run")
+    assert code == 0 and "9 of the report's 9 runs have finished" in page
+
+
+def test_list_names_the_data_from_any_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert rebuild(tmp_path, "--list", "--data-dir", "x")[0] == 0
+    assert f"--data-dir {tmp_path / 'x'} " in capsys.readouterr().out
+
+
+def test_run_looks_for_the_data_first(tmp_path, monkeypatch, capsys):
+    def nothing(directory):
+        raise SystemExit(f"no data in {directory}")
+
+    monkeypatch.setattr(report.cifar10, "download", nothing)
+    monkeypatch.setattr(report, "train", lambda command: pytest.fail("trained"))
+    assert rebuild(tmp_path, "--run", "--data-dir", str(tmp_path))[0] == f"no data in {tmp_path}"
 
 
 @pytest.mark.parametrize(
@@ -392,6 +501,8 @@ def project(tmp_path):
         (folder / path.name).write_text(path.read_text().replace('"epochs": 80,', '"epochs": 2,'))
     with open(folder / "lab" / "cifar10.py", "a") as file:
         file.write(
+            "\n\ndef find(root, given=None):\n    return root\n"
+            "\n\ndef download(directory):\n    pass\n"
             "\n\ndef load(directory):\n"
             "    labels = torch.arange(300) % 10\n"
             "    ramp = torch.arange(1024).view(1, 1, 32, 32) % 60\n"
@@ -420,7 +531,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     run = subprocess.run(command, capture_output=True, text=True, cwd=project)
     *_, failed, reason = run.stderr.splitlines()
     assert run.returncode == 1
-    assert re.fullmatch(r"Failed: \S+ \S+task2_resnet18\.py --no-norm --device cpu --resume", failed)
+    assert re.fullmatch(r"Failed: \S+ \S+task2_resnet18\.py --no-norm --device cpu --data-dir \S+ --resume", failed)
     assert reason.startswith("  exit code 1: checkpoints/task2_resnet18_no-norm.last.pt is damaged")
     assert "task2_resnet18_lr0.0001 is unfinished: 1 of 2 epochs are done" in run.stdout
     assert "Run 3 of 3" in run.stdout and run.stdout.count("Test accuracy") == 2
@@ -432,9 +543,6 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     run = subprocess.run(command, capture_output=True, text=True, cwd=project)
     assert (run.returncode, run.stderr) == (0, "") and "Run 1 of 1" in run.stdout
     assert "9 of the report's 9 runs have finished" in (project / "REPORT.md").read_text()
-    before = (project / "REPORT.md").stat().st_mtime_ns
-    run = subprocess.run(command, capture_output=True, text=True, cwd=project)
-    assert run.returncode == 0 and "Run" not in run.stdout and (project / "REPORT.md").stat().st_mtime_ns > before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

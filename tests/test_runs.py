@@ -1,11 +1,11 @@
 """Whole runs of the real scripts: what they leave, what they print, that they repeat and resume bit for bit."""
 
+import contextlib
 import copy
 import itertools
 import json
 import os
 import pathlib
-import random
 import re
 import signal
 import struct
@@ -16,13 +16,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from matplotlib.figure import Figure
+from test_augmentation import one_after_the_other
 from torch import nn
 
 import common
 import task1_simplecnn
 import task2_resnet18
-from lab import flags
-from lab.checkpoint import load, save
+from lab import files, flags
 from task1_simplecnn import SimpleCNN
 
 
@@ -77,14 +78,16 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     assert reading.startswith("Too short to read: 3 of at least 10 epochs.")
     assert written.startswith("Written: ") and written.count(",") == 4 and all(name in written for name in files)
 
-    top = "format, run, config, environment, history, best_epoch, test_loss, test_accuracy, confusion_matrix"
+    top = "format, run, config, environments, history, best_epoch, test_loss, test_accuracy, confusion_matrix, mistakes"
     assert ", ".join(record) == top
-    assert (record["format"], record["run"]) == (1, run)
+    assert (record["format"], record["run"]) == (2, run)
     settings = {"task": "task1_simplecnn", "epochs": 3, "batch_size": 128, "lr": 0.001, "constant_lr": False}
-    settings |= {"no_norm": False, "no_aug": False, "seed": 2, "patience": None, "limit": 200}
+    settings |= {"no_norm": False, "no_aug": False, "seed": 2, "patience": None, "limit": 200, "sample": False}
     assert {name: record["config"][name] for name in settings} == settings
     assert set(record["config"]) == {*settings, "mean", "std"}
-    assert set(record["environment"]) == {"torch", "device", "threads", "platform"}
+    (environment,) = record["environments"]
+    assert set(environment) == {"from_epoch", "torch", "device", "precision", "threads", "platform"}
+    assert (environment["from_epoch"], environment["device"], environment["precision"]) == (1, "cpu", "float32")
     assert [metrics["epoch"] for metrics in record["history"]] == [1, 2, 3]
     metrics = ["epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
     assert all(list(epoch) == metrics for epoch in record["history"])
@@ -108,6 +111,12 @@ def test_test_result_is_that_of_the_best_weights_on_clean_images(made_up, tmp_pa
     assert record["test_accuracy"] == (predictions == labels).sum().item() / 100
     for true, row in enumerate(record["confusion_matrix"]):
         assert row == [((labels == true) & (predictions == guess)).sum().item() for guess in range(10)]
+    confidence = logits.softmax(1).amax(1)
+    wrong = sorted((predictions != labels).nonzero().flatten().tolist(), key=lambda index: -confidence[index])
+    assert 0 < len(record["mistakes"]) == min(25, len(wrong))
+    for mistake, index in zip(record["mistakes"], wrong, strict=False):
+        assert (mistake["index"], mistake["predicted"]) == (index, predictions[index])
+        assert mistake["probability"] == pytest.approx(confidence[index].item(), abs=1e-5)
     last = [f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}"]
     last.insert(0, f"Model loaded from {common.shown(tmp_path / 'checkpoints' / record['run'])}.pt (0.5 MB)")
     assert capsys.readouterr().out.splitlines()[-2:] == last
@@ -132,8 +141,9 @@ def test_resnet18_checkpoint_loads_into_torchvisions(made_up, tmp_path):
 # ---------------------------------------------------------------- the experiment
 
 
-def test_an_epoch_is_a_plain_training_loop(made_up, tmp_path):
-    """Against torch's own parts put together the usual way: a loader over the same order, NCHW, unfused Adam.
+@pytest.mark.parametrize("words", ["", "--no-aug --no-norm --lr 0.01"])
+def test_training_is_a_plain_training_loop(made_up, tmp_path, words):
+    """Against torchvision's transforms and torch's own parts put together the usual way: NCHW, unfused Adam.
 
     In float64, for Adam makes steps of full size out of the rounding noise in a gradient that should be zero.
     """
@@ -142,33 +152,50 @@ def test_an_epoch_is_a_plain_training_loop(made_up, tmp_path):
         def forward(self, x):
             return super().forward(x.double())
 
-    words = ["--no-aug", "--seed", "4", "--batch-size", "64", "--epochs", "1", "--device", "cpu"]
+    words = ["--seed", "4", "--batch-size", "50", "--epochs", "3", "--limit", "120", *words.split()]
+    words += ["--device", "cpu", "--data-dir", str(tmp_path), "--output-dir", str(tmp_path)]
     run = flags.parse("", task1_simplecnn.DEFAULTS, words)
-    part, _, _ = common.load_data(run)
+    train_set, val_set, _ = common.load_data(run)
+    files.make_folders(run.files)
     torch.manual_seed(0)
     ours = DoubleCNN().double().to(memory_format=torch.channels_last)
     ours.dropout.p = 0.0  # its random numbers depend on the memory format
     theirs = copy.deepcopy(ours).to(memory_format=torch.contiguous_format)
+    history = common.train(ours, train_set, val_set, run)
 
-    loss, accuracy = common.train_epoch(ours, torch.optim.Adam(ours.parameters(), 1e-3, fused=True), part, run, 1)
+    def seen(part, epoch, purpose):
+        """Images as a network sees them, and their labels; validation needs no order."""
+        order, draws = common.sample_epoch(part, run, epoch, purpose)
+        order = order if purpose == common.TRAINING else torch.arange(len(order))
+        images = part.images[order]
+        if draws is not None:
+            images = torch.stack(list(map(one_after_the_other, images, draws)))
+        return images.float() * (1 / (255 * part.std)) - part.mean / part.std, part.labels[order]
 
-    order, _ = common.sample_epoch(part, run, 1, common.TRAINING)
-    assert sorted(order.tolist()) == list(range(360))
-    images = part.images.float() * (1 / (255 * part.std)) - part.mean / part.std  # to the last bit as train_epoch does
-    dataset = torch.utils.data.TensorDataset(images[order], part.labels[order])
-    optimizer = torch.optim.Adam(theirs.parameters(), 1e-3)
-    losses, hits = [], 0
-    for inputs, labels in torch.utils.data.DataLoader(dataset, batch_size=64):
-        logits = theirs(inputs)
-        optimizer.zero_grad()
-        nn.CrossEntropyLoss()(logits, labels).backward()
-        optimizer.step()
-        losses += nn.CrossEntropyLoss(reduction="none")(logits, labels).tolist()
-        hits += (logits.argmax(1) == labels).sum().item()
-    assert loss == pytest.approx(sum(losses) / 360, rel=1e-6)
-    assert accuracy == hits / 360
+    optimizer = torch.optim.Adam(theirs.parameters(), 0.01 if "0.01" in words else 0.001)
+    weights = []
+    for metrics in history:
+        losses, hits = [], 0
+        theirs.train()
+        dataset = torch.utils.data.TensorDataset(*seen(train_set, metrics["epoch"], common.TRAINING))
+        for inputs, labels in torch.utils.data.DataLoader(dataset, batch_size=50):
+            logits = theirs(inputs)
+            optimizer.zero_grad()
+            nn.CrossEntropyLoss()(logits, labels).backward()
+            optimizer.step()
+            losses += nn.CrossEntropyLoss(reduction="none")(logits, labels).tolist()
+            hits += (logits.argmax(1) == labels).sum().item()
+        assert metrics["train_loss"] == pytest.approx(sum(losses) / 120, rel=1e-6)
+        assert metrics["train_accuracy"] == hits / 120
+        images, labels = seen(val_set, metrics["epoch"], common.VALIDATION)
+        with torch.no_grad():
+            logits = theirs.eval()(images)
+        assert metrics["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+        assert metrics["val_accuracy"] == (logits.argmax(1) == labels).sum().item() / 12
+        weights.append(copy.deepcopy(theirs.state_dict()))
+    best = max(history, key=lambda metrics: metrics["val_accuracy"])["epoch"]
     for name, tensor in ours.state_dict().items():
-        torch.testing.assert_close(tensor, theirs.state_dict()[name], rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(tensor, weights[best - 1][name], rtol=1e-6, atol=1e-8)
 
 
 def test_the_first_step_is_adams(made_up, tmp_path):
@@ -232,6 +259,25 @@ def test_a_last_batch_of_one_image_is_left_out(made_up, tmp_path, monkeypatch, l
     assert seen == [trained, limit // 10, limit // 10]
 
 
+def test_everything_random_depends_on_the_seed(monkeypatch):
+    drawn, dropout = [], []
+    monkeypatch.setattr(common, "train_step", lambda model, optimizer, images, labels: dropout.append(torch.rand(3)))
+    for seed in (0, 0, 1):
+        run = flags.parse("", task1_simplecnn.DEFAULTS, ["--dry-run", "--device", "cpu", "--seed", str(seed)])
+        model = common.build(SimpleCNN, run)
+        train_set, val_set, _ = common.load_data(run)
+        passes = [(train_set, common.TRAINING), (val_set, common.VALIDATION)]
+        drawn.append([model.fc.weight, train_set.images])
+        drawn[-1] += [tensor for part, purpose in passes for tensor in common.sample_epoch(part, run, 1, purpose)]
+        for epoch in (1, 2):
+            with contextlib.suppress(TypeError):  # a step that returns nothing ends the epoch
+                common.train_epoch(model, torch.optim.Adam(model.parameters()), train_set, run, epoch)
+    for first, same, other in zip(*drawn, strict=True):
+        assert torch.equal(first, same) and not torch.equal(first, other)
+    assert torch.equal(dropout[0], dropout[2]) and torch.equal(dropout[1], dropout[3])
+    assert len({tuple(draw.tolist()) for draw in dropout}) == 4
+
+
 def test_seeds_are_all_different():
     keys = [(seed, epoch, purpose) for seed in (0, 1, 2**31 - 1) for epoch in range(500) for purpose in range(5)]
     assert len({common.seed_for(*key) for key in keys}) == len(keys)
@@ -240,15 +286,15 @@ def test_seeds_are_all_different():
 # ---------------------------------------------------------------- repeating and resuming
 
 
-def test_the_same_command_gives_the_same_run_bit_for_bit(cifar_dir, script, tmp_path):
-    runs = []
-    for _ in range(2):
-        run = script("task1_simplecnn.py", "--limit", 600, "--epochs", 2, "--device", "cpu")
-        assert run.returncode == 0, run.stderr
-        name = "task1_simplecnn_epochs2_limit600"
-        record = json.loads((tmp_path / "plots" / f"{name}.json").read_text())
-        runs.append((record, torch.load(tmp_path / "checkpoints" / f"{name}.pt", weights_only=True)))
-    assert_same_run(*runs)
+def test_the_same_command_gives_the_same_run_bit_for_bit(script, tmp_path, without_pictures):
+    """Once in a process of its own, once here; on the sample, where it learns."""
+    words = ["--sample", "--limit", "1000", "--batch-size", "50", "--epochs", "2"]
+    started = script("task1_simplecnn.py", *words, "--device", "cpu", OMP_NUM_THREADS=str(torch.get_num_threads()))
+    assert started.returncode == 0, started.stderr
+    record = json.loads((tmp_path / "plots" / "task1_simplecnn_batch50_epochs2_limit1000_sample.json").read_text())
+    weights = torch.load(tmp_path / "checkpoints" / "task1_simplecnn_batch50_epochs2_limit1000_sample.pt")
+    assert_same_run((record, weights), train(tmp_path / "here", *words))
+    assert record["test_accuracy"] > 0.25  # 0.1 is chance
 
 
 @pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
@@ -314,7 +360,8 @@ def test_a_crash_while_the_final_files_are_written_loses_nothing(made_up, tmp_pa
 
     with monkeypatch.context() as patch:
         if moment == "drawing the curves":
-            patch.setattr(common, "draw_curves", lambda record: crash_if("test_loss" in record) or draw(record))
+            patch.setattr(common, "save_figure", files.save_figure)
+            patch.setattr(common, "draw_curves", lambda on, record: crash_if("test_loss" in record) or draw(on, record))
         elif moment == "naming the checkpoint":
             patch.setattr(os, "replace", lambda old, new: crash_if(new.name == model) or replace(old, new))
         else:
@@ -327,6 +374,41 @@ def test_a_crash_while_the_final_files_are_written_loses_nothing(made_up, tmp_pa
     assert_same_run(whole, train(tmp_path / "crashed", *words, "--resume"))
     names = [sorted(path.name for path in (tmp_path / out).rglob("*.*")) for out in ("whole", "crashed")]
     assert names[0] == names[1]
+
+
+# ---------------------------------------------------------------- what is drawn and told
+
+
+def test_the_pictures_and_lines_show_the_record(made_up, tmp_path, capsys):
+    record, _ = train(tmp_path, "--epochs", "4", "--limit", "200")
+    history, best = record["history"], record["best_epoch"]
+    common.draw_curves(figure := Figure(), record)
+    for axes, metric in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+        for part, name in (("train", "training"), ("val", "validation")):
+            assert lines[name] == [[it["epoch"], it[f"{part}_{metric}"]] for it in history]
+        assert lines[f"test ({record[f'test_{metric}']:.3f})"] == [[best, record[f"test_{metric}"]]]
+        assert [x for x, _ in lines[f"best epoch ({best})"]] == [best, best] and axes.get_ylabel() == metric
+
+    common.draw_confusion(figure := Figure(), record)
+    matrix, bars = figure.axes
+    assert {tuple(map(int, text.get_position())): text.get_text() for text in matrix.texts} == {
+        (guess, true): str(count)
+        for true, row in enumerate(record["confusion_matrix"])
+        for guess, count in enumerate(row)
+        if count
+    }
+    assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("predicted class", "true class")
+    shares = [row[true] / max(sum(row), 1) for true, row in enumerate(record["confusion_matrix"])]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(shares)
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Epoch ")]
+    accuracies = [it["val_accuracy"] for it in history]
+    for line, it in zip(lines, history, strict=True):
+        numbers = [f"{it[name]:.4f}" for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")]
+        assert re.findall(r"\d\.\d{4}", line) == numbers and f" {it['seconds']:.1f} s" in line
+        is_best = it["val_accuracy"] > max([-1.0, *accuracies[: it["epoch"] - 1]])
+        assert line.endswith("* best") == is_best and line.startswith(f"Epoch  {it['epoch']}/4  lr 0.001 ")
 
 
 # ---------------------------------------------------------------- when something is wrong
@@ -378,138 +460,6 @@ def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch(made_up, tmp_path
         train(tmp_path, "--limit", "300", "--batch-size", "10")
     assert "epoch 1, step 7 of 30" in capsys.readouterr().err
     assert 7 <= len(seen) <= 7 + 4
-
-
-class Code:
-    """What a checkpoint must not hold: loading it would call a function."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (self.path,)
-
-
-CONTENTS = [
-    "missing",
-    "text",
-    "empty",
-    "cut short",
-    "one changed byte",
-    "code",
-    "network",
-    "list",
-    "tensor",
-    "state_dict",
-]
-
-
-@pytest.mark.parametrize("content", CONTENTS)
-def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content, tried):
-    path = tmp_path / "checkpoints" / "task1_simplecnn.pt"
-    path.parent.mkdir()
-    good = {"model": SimpleCNN().state_dict(), "config": {}, "epoch": 1, "val_accuracy": 0.5}
-    things = {
-        "cut short": good,
-        "one changed byte": good,
-        "code": good | {"epoch": Code(tmp_path / "called")},
-        "network": good | {"model": torchvision.models.resnet18().state_dict()},
-        "list": [1, 2, 3],
-        "tensor": torch.zeros(3),
-        "state_dict": SimpleCNN().state_dict(),
-    }
-    if content in things:
-        torch.save(things[content], path)
-    if content == "cut short":
-        path.write_bytes(path.read_bytes()[:100_000])
-    elif content == "one changed byte":
-        change_byte(path, 100_000)  # in the weights
-        torch.load(path)
-    elif content in ("text", "empty"):
-        path.write_text("no checkpoint" if content == "text" else "")
-    problem = {"missing": "There is no", "network": "holds the weights of another network"}
-    problem |= {"one changed byte": "(wrong checksum)", "code": "(UnpicklingError)"}
-    command = f"python task1_simplecnn.py --output-dir {tmp_path}"
-    with pytest.raises(SystemExit) as failure:
-        task1_simplecnn.main(["--test", "--output-dir", str(tmp_path)])
-    message = failure.value.code
-    assert problem.get(content, "is damaged, or no checkpoint of these scripts") in message and "\n" not in message
-    assert "checkpoints/task1_simplecnn.pt" in message and message.endswith(command)
-    assert not (tmp_path / "called").exists()
-    tried(f"a checkpoint, {content}")
-
-
-def change_byte(path, position, bits=1):
-    content = bytearray(path.read_bytes())
-    content[position] ^= bits
-    path.write_bytes(content)
-
-
-def test_any_changed_byte_is_recognised_or_changes_nothing(tmp_path, tried):
-    path = tmp_path / "any.pt"
-    good = {"model": SimpleCNN().state_dict(), "epoch": 7}
-    save(path, good, "any")
-    choose, content, recognised = random.Random(0), path.read_bytes(), 0
-    anywhere = choose.choices(range(len(content)), k=1000)
-    for position in [*range(1000), *range(len(content) - 1000, len(content)), *anywhere]:
-        path.write_bytes(content)
-        change_byte(path, position, choose.randrange(1, 256))
-        try:
-            loaded = load(path, ("model", "epoch"), "")
-        except SystemExit as error:
-            assert "is damaged" in error.code
-            recognised += 1
-        else:
-            assert loaded["epoch"] == 7 and list(loaded["model"]) == list(good["model"])
-            assert all(torch.equal(loaded["model"][name], tensor) for name, tensor in good["model"].items()), position
-    assert 1500 < recognised < 3000  # dates, versions and padding may change
-    tried("a checkpoint, any changed byte", times=3000)
-
-
-def test_a_checkpoint_of_other_settings_is_not_tested(made_up, tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    good = {"model": SimpleCNN().state_dict(), "config": {"no_norm": True}, "epoch": 1, "val_accuracy": 0.5}
-    torch.save(good, tmp_path / "checkpoints" / "task1_simplecnn.pt")
-    with pytest.raises(SystemExit, match=r"task1_simplecnn\.pt is of a run with another no_norm, True\.$"):
-        task1_simplecnn.main(["--test", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
-
-
-def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "task1_simplecnn.last.pt").write_bytes(b"PK")
-    for words in ([], ["--resume"]):
-        with pytest.raises(SystemExit, match=r"last\.pt is damaged, or no checkpoint .*--restart"):
-            train(tmp_path, *words)
-
-
-@pytest.mark.parametrize("damage", ["older", "cut short", "changed", "other settings", "another network's"])
-def test_resuming_refuses_what_does_not_belong_together(made_up, tmp_path, monkeypatch, damage):
-    words = ["--epochs", "3", "--limit", "100"]
-    last = tmp_path / "checkpoints" / "task1_simplecnn_epochs3_limit100.last.pt"
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 3)
-        with pytest.raises(SystemExit):
-            train(tmp_path, *words)
-    state, told = torch.load(last), "is damaged, or no checkpoint of these scripts"
-    if damage == "cut short":
-        last.write_bytes(last.read_bytes()[:1000])
-    elif damage == "changed":
-        change_byte(last, 300_000)
-    elif damage == "older":  # of the time when the best weights were in a second file
-        del state["format"], state["best"]
-        torch.save(state, last)
-        told = "was left by another version of these scripts"
-    elif damage == "other settings":
-        torch.save(state | {"config": state["config"] | {"lr": 0.5}}, last)
-        told = "is of a run with other settings"
-    else:
-        torch.save(state | {"model": torchvision.models.resnet18().state_dict()}, last)
-        told = "holds the weights of another network"
-    before = last.read_bytes()
-    with pytest.raises(SystemExit, match=rf"{told}.*--restart this run begins anew\.$") as refusal:
-        train(tmp_path, *words, "--resume")
-    assert "\n" not in refusal.value.code and last.read_bytes() == before
-    assert_same_run(train(tmp_path / "fresh", *words), train(tmp_path, *words, "--restart"))
 
 
 @pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
@@ -570,9 +520,12 @@ def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp
 # ---------------------------------------------------------------- as a user runs them
 
 
-@pytest.mark.parametrize("name", ["task1_simplecnn.py", "task2_resnet18.py"])
-def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path, name):
-    run = script(name, "--dry-run", CIFAR10_DIR=str(tmp_path / "nowhere"), TMPDIR=str(tmp_path))
+def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path):
+    """In a folder that an old locale cannot print."""
+    tmp_path /= "圖 é"
+    tmp_path.mkdir()
+    places = {"CIFAR10_DIR": str(tmp_path / "nowhere"), "TMPDIR": str(tmp_path)}
+    run = script("task2_resnet18.py", "--dry-run", **places, PYTHONIOENCODING="ascii")
     assert run.returncode == 0, run.stderr
     assert list(tmp_path.iterdir()) == []
     assert run.stderr == "" and "\r" not in run.stdout and "\x1b" not in run.stdout
@@ -581,23 +534,15 @@ def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path, name):
     metrics = f"train loss {number}, accuracy {number}  val loss {number}, accuracy {number}  {number} s"
     epoch = rf"Epoch  [12]/2  lr 0\.001 +{metrics}(  \* best)?"
     assert sum(bool(re.fullmatch(epoch, line)) for line in lines) == 2
-    assert re.fullmatch(r"Model loaded from \S+\.pt \((0\.5|44\.8) MB\)", lines[-2])
+    assert re.fullmatch(r"Model loaded from .*\\u5716 \\xe9\S+\.pt \(44\.8 MB\)", lines[-2])
     assert re.fullmatch(r"Test loss: \d+\.\d{3}, Test accuracy: 0\.\d{3}", lines[-1])
-
-
-def test_any_locale_can_print_any_path(script, tmp_path):
-    out = tmp_path / "圖 é"
-    out.mkdir()
-    run = script("task1_simplecnn.py", "--dry-run", TMPDIR=str(out), PYTHONIOENCODING="ascii")
-    assert run.returncode == 0 and r"\u5716 \xe9" in run.stdout, run.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_closed_streams_are_no_problem(tmp_path):
     command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--dry-run"]
-    for closed in (">&-", "2>&-", ">&- 2>&-"):
-        run = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *command], capture_output=True, text=True)
-        assert (run.returncode, run.stderr) == (0, ""), closed
+    run = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&- 2>&-', *command], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes of this kind")
@@ -611,8 +556,8 @@ def test_a_reader_that_leaves_ends_the_script_quietly(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_output_that_cannot_be_written_is_told(cifar_dir, tmp_path):
-    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--output-dir", tmp_path, "--limit", "100"]
+def test_output_that_cannot_be_written_is_told(tmp_path):
+    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--output-dir", tmp_path, "--sample"]
     with open("/dev/full", "w") as full:
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert run.returncode == 1
@@ -683,28 +628,27 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     assert re.search(rb"\rEpoch  1/2: +\d+%\|", printed) and b"batch/s" in printed
 
 
-def test_a_quick_look_at_the_real_data_learns(cifar_dir, script, tmp_path):
-    words = ["--limit", 3000, "--epochs", 2]
-    run = script("task2_resnet18.py", *words, "--no-norm", "--no-aug", "--lr", "0.01", "--constant-lr")
-    assert run.returncode == 0, run.stderr
-    record = json.loads(
-        (tmp_path / "plots/task2_resnet18_no-norm_no-aug_lr0.01_constant-lr_epochs2_limit3000.json").read_text()
-    )
+def test_all_ablations_together_on_the_sample(tmp_path, without_pictures):
+    words = ["--no-norm", "--no-aug", "--lr", "0.01", "--constant-lr", "--limit", "300", "--epochs", "1", "--sample"]
+    record, _ = train(tmp_path, *words, script=task2_resnet18)
+    assert record["run"] == "task2_resnet18_no-norm_no-aug_lr0.01_constant-lr_epochs1_limit300_sample"
     assert record["config"]["mean"] == [0, 0, 0] and record["config"]["std"] == [1, 1, 1]
-    assert sum(map(sum, record["confusion_matrix"])) == 300
-    run = script("task1_simplecnn.py", *words)
-    assert run.returncode == 0, run.stderr
-    record = json.loads((tmp_path / "plots/task1_simplecnn_epochs2_limit3000.json").read_text())
-    assert record["test_accuracy"] > 0.25  # 0.1 is chance
+    assert sum(map(sum, record["confusion_matrix"])) == 30
 
 
-def test_the_committed_model_gives_the_committed_result(cifar_dir, script, tmp_path):
+def test_the_committed_model_gives_the_committed_result(official, capsys):
     record = json.loads((flags.ROOT / "plots/task1_simplecnn.json").read_text())
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/task1_simplecnn.pt").write_bytes(
-        (flags.ROOT / "checkpoints/task1_simplecnn.pt").read_bytes()
-    )
-    run = script("task1_simplecnn.py", "--test", "--device", "cpu")
-    loss, accuracy = map(float, re.findall(r"\d\.\d{3}", run.stdout.splitlines()[-1]))
+    task1_simplecnn.main(["--test", "--device", "cpu"])
+    loss, accuracy = map(float, re.findall(r"\d\.\d{3}", capsys.readouterr().out.splitlines()[-1]))
     assert loss == pytest.approx(record["test_loss"], abs=2e-3)
     assert accuracy == pytest.approx(record["test_accuracy"], abs=2e-3)
+
+
+def test_the_committed_model_knows_the_sample(sample):
+    """Its 500 images are some of the 10,000: by chance, the accuracy is off by 0.017 (one standard error)."""
+    record = json.loads((flags.ROOT / "plots/task1_simplecnn.json").read_text())
+    model = SimpleCNN()
+    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--sample", "--device", "cpu"])
+    model.load_state_dict(torch.load(flags.ROOT / "checkpoints/task1_simplecnn.pt")["model"])
+    result = common.evaluate(model, common.load_data(run)[2])
+    assert result["test_accuracy"] == pytest.approx(record["test_accuracy"], abs=0.06)

@@ -1,0 +1,43 @@
+"""What README.md shows is what the records and the committed weights say."""
+
+import json
+import re
+
+from PIL import Image
+
+import task1_simplecnn
+from lab import flags
+from lab.claims import FIGURES
+
+README = (flags.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_place_is_left_to_be_filled_in():
+    for name in ("README.md", "tests/README.md", "benchmarks/README.md", "REPORT.md"):
+        assert not re.search(r"\{[A-Z]\w+\}", (flags.ROOT / name).read_text(encoding="utf-8")), name
+
+
+def test_the_table_of_results_is_that_of_the_records():
+    rows = re.findall(r"^\| Figure (\d), .* \| `(python .*)` \| (0\.\d+) \| (.*) \|$", README, re.MULTILINE)
+    expected = []
+    for run in FIGURES:
+        record = flags.ROOT / "plots" / f"{run.name}.json"
+        ours = f"**{json.loads(record.read_text())['test_accuracy']:.3f}**" if record.exists() else "not run yet"
+        expected.append((str(run.figure), run.command(), f"{run.accuracy:.3f}", ours))
+    assert rows == expected
+
+
+def test_the_last_lines_of_task_1_are_those_of_its_record():
+    record = json.loads((flags.ROOT / "plots" / "task1_simplecnn.json").read_text())
+    lines = f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}"
+    assert f"Model loaded from checkpoints/task1_simplecnn.pt (0.5 MB)\n{lines}\n" in README
+    assert f"Test accuracy: {record['test_accuracy']:.3f} (the report's: 0.817)." in task1_simplecnn.__doc__
+
+
+def test_the_example_of_predict_is_what_the_committed_weights_say(sample, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for image, name in zip(sample[2], ("cat", "ship"), strict=False):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(f"{name}.png")
+    command, *lines = re.search(r"python task1_simplecnn\.py (--predict .*(?:\n.+)+)\n```", README)[1].splitlines()
+    task1_simplecnn.main(command.split())
+    assert capsys.readouterr().out.splitlines() == lines
