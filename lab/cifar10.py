@@ -160,12 +160,12 @@ def print_worth(result: dict, run: Run) -> None:
     """Print what a test result is worth if it is one on the sample, and how to get one on all of CIFAR-10."""
     if not run.sample or run.dry_run:
         return
-    accuracy, images = result["test_accuracy"], sum(map(sum, result["confusion_matrix"]))
+    images = sum(map(sum, result["confusion_matrix"]))
     print(
         f"This was the sample of CIFAR-10. With {run.limit or SAMPLE_IMAGES:,} images to train instead of 45,000, the "
-        f"network is far from\nwhat it can be. And on {images} test images, the accuracy has a standard error of "
-        f"{math.sqrt(accuracy * (1 - accuracy) / images):.3f}.\n"
-        f"On all of it, after a download of 170 MB: {run.command_without('sample')}\n"
+        f"network is far from\nwhat it can be. And on {images} test images, the accuracy has a standard error of up to "
+        f"{0.5 / math.sqrt(images):.3f}.\n"
+        f"On all of it, after a download of 170 MB: {run.command_without('sample', 'limit')}\n"
         f"(Or put {SOURCES[0]}\ninto {ROOT / 'data'} by hand, or name with --data-dir the directory that has it.)"
     )
 
