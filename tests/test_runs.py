@@ -521,11 +521,12 @@ def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp
 
 
 def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path):
-    """In a folder that an old locale cannot print."""
+    """Among what may be of somebody else: a locale that cannot print the folder, settings of matplotlib."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: no such font\n")
     tmp_path /= "圖 é"
     tmp_path.mkdir()
     places = {"CIFAR10_DIR": str(tmp_path / "nowhere"), "TMPDIR": str(tmp_path)}
-    run = script("task2_resnet18.py", "--dry-run", **places, PYTHONIOENCODING="ascii")
+    run = script("task2_resnet18.py", "--dry-run", **places, PYTHONIOENCODING="ascii", MPLBACKEND="no such backend")
     assert run.returncode == 0, run.stderr
     assert list(tmp_path.iterdir()) == []
     assert run.stderr == "" and "\r" not in run.stdout and "\x1b" not in run.stdout

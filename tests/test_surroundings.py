@@ -46,16 +46,6 @@ def test_the_backend_of_a_notebook_is_left_as_it_is(tmp_path, backend):
     assert Image.open(tmp_path / "x.png").size == (640, 480)
 
 
-def test_a_whole_run_among_settings_of_somebody_else(tmp_path):
-    """A process of its own, in a folder with a matplotlibrc."""
-    (tmp_path / "matplotlibrc").write_text(USETEX)
-    command = [sys.executable, flags.ROOT / "task1_simplecnn.py", "--dry-run"]
-    environment = os.environ | {"MPLBACKEND": "no such backend"}
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.count(".png") == 3  # written
-
-
 def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_path, monkeypatch, capsys):
     def broken(figure, record):
         raise RuntimeError("Failed to process string\nwith tex")
