@@ -15,7 +15,13 @@ from torch import nn
 from lab import exits, faster
 from lab.files import atomic_write, shown
 from lab.flags import Run
-from lab.record import are_three, best_of, first_problem, problem_of_environments, problem_of_history
+from lab.record import (
+    best_of,
+    first_problem,
+    problem_of_environments,
+    problem_of_history,
+    problem_of_statistics,
+)
 
 STATE_FORMAT = 3  # 1 had the best weights in a second file, 2 had one environment, and the schedule
 START_ANEW = "With --restart this run begins anew."
@@ -90,11 +96,9 @@ def problem_of_best(best: dict) -> str | None:
     """What is wrong with a finished run's checkpoint beside its weights."""
     config, epoch, accuracy = best["config"], best["epoch"], best["val_accuracy"]
     json.dumps([config, epoch, accuracy])  # TypeError: one of them is a tensor
-    if not (are_three(config["mean"]) and are_three(config["std"]) and min(config["std"]) > 0):
-        return "its mean or std is not three numbers"
     if epoch < 1 or not 0 <= accuracy <= 1:
         return "its epoch or val_accuracy cannot be"
-    return None if "model" in best else "it has no model"
+    return problem_of_statistics(config) if "model" in best else "it has no model"
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -184,9 +188,9 @@ def unfinished_state(run: Run) -> dict | None:
 
 
 def resume(run: Run, optimizer: torch.optim.Adam, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
-    """Set optimizer and schedule to what they were; SystemExit if the state's are of another network.
+    """Set optimizer and schedule to what they were; SystemExit if the state is that of another network.
 
-    From the state are only Adam's moments. All else is as the settings say.
+    Only Adam's moments are taken from the state. All else is as the settings say.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the optimizer has not made its steps

@@ -145,8 +145,8 @@ def fall_back_on_sample(run: Run) -> None:
         download(directory)
     except SystemExit as failure:
         if (run.limit or 0) > SAMPLE_IMAGES:
-            fewer = f"With --limit {SAMPLE_IMAGES} or less, this run would go on with the sample of it that is here."
-            raise SystemExit(f"{failure}\n{fewer}") from None
+            fewer = f"With --limit {SAMPLE_IMAGES} or less, this run would go on with"
+            raise SystemExit(f"{failure}\n{fewer} the sample of CIFAR-10 that comes with the scripts.") from None
         print(str(failure).partition("\n")[0])
         run.sample = True
         print(

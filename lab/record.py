@@ -64,9 +64,7 @@ def problem_of_record(record: dict, run: str, settings: dict) -> str | None:
     for name, value in settings.items():
         if config[name] != value:
             return f"its {name} is {config[name]}, not {value}"
-    if not (are_three(config["mean"]) and are_three(config["std"]) and min(config["std"]) > 0):
-        return "its mean or std is not three numbers"
-    if problem := problem_of_history(history, config):
+    if problem := problem_of_statistics(config) or problem_of_history(history, config):
         return problem
     stopped_early = len(history) < config["epochs"] and out_of_patience(history, config["patience"])
     if len(history) != config["epochs"] and not stopped_early:
@@ -78,13 +76,12 @@ def problem_of_record(record: dict, run: str, settings: dict) -> str | None:
     return problem_of_test(record)
 
 
-def are_three(values: object) -> bool:
-    """Whether these are finite numbers for the three channels of an image."""
-    return (
-        isinstance(values, list)
-        and len(values) == 3
-        and all(type(it) in (int, float) and math.isfinite(it) for it in values)
-    )
+def problem_of_statistics(config: dict) -> str | None:
+    """Mean and standard deviation have a finite number for each of the three channels of an image."""
+    mean, std = config["mean"], config["std"]
+    three = isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3
+    finite = three and all(type(value) in (int, float) and math.isfinite(value) for value in mean + std)
+    return None if finite and min(std) > 0 else "its mean or std is not three numbers"
 
 
 def problem_of_history(history: list[dict], config: dict) -> str | None:

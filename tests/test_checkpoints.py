@@ -19,7 +19,10 @@ from lab.checkpoint import load, save
 from task1_simplecnn import SimpleCNN
 
 ANY = {"mean": [0.5] * 3, "std": [0.2] * 3}  # in a config
-REFUSED = r"checkpoints/task1_simplecnn\S*\.pt is damaged, or no checkpoint of these scripts \({}\)\. {}"
+
+
+def good_checkpoint():
+    return {"model": SimpleCNN().state_dict(), "config": dict(ANY), "epoch": 1, "val_accuracy": 0.5}
 
 
 class Code:
@@ -50,7 +53,7 @@ CONTENTS = [
 def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content, tried):
     path = tmp_path / "checkpoints" / "task1_simplecnn.pt"
     path.parent.mkdir()
-    good = {"model": SimpleCNN().state_dict(), "config": ANY, "epoch": 1, "val_accuracy": 0.5}
+    good = good_checkpoint()
     things = {
         "cut short": good,
         "one changed byte": good,
@@ -110,8 +113,8 @@ def test_any_changed_byte_is_recognised_or_changes_nothing(tmp_path, tried):
 
 def test_a_checkpoint_of_other_settings_is_not_tested(made_up, tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    config = ANY | {"no_norm": True}
-    good = {"model": SimpleCNN().state_dict(), "config": config, "epoch": 1, "val_accuracy": 0.5}
+    good = good_checkpoint()
+    good["config"]["no_norm"] = True
     torch.save(good, tmp_path / "checkpoints" / "task1_simplecnn.pt")
     with pytest.raises(SystemExit, match=r"task1_simplecnn\.pt is of a run with another no_norm, True\.$"):
         task1_simplecnn.main(["--test", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
@@ -126,10 +129,6 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
 
 
 # ---------------------------------------------------------------- well-formed, with odd content
-
-
-def good_checkpoint():
-    return {"model": SimpleCNN().state_dict(), "config": dict(ANY), "epoch": 1, "val_accuracy": 0.5}
 
 
 ODD = {
