@@ -1,4 +1,4 @@
-"""Reading learning curves: what a run's history shows, and which setting to turn next.
+"""Reading learning curves: what a run's record shows, and which setting to turn next.
 
 Every rule looks at the numbers of one run, as a teacher would at its picture, and gives the evidence with the finding.
 """
@@ -9,183 +9,176 @@ from collections.abc import Sequence
 from statistics import mean, median
 from typing import NamedTuple
 
-from lab.record import STEP_SIZE, best_of, out_of_patience
-
-SHORT = STEP_SIZE  # epochs: in fewer than one stage of StepLR, noise looks like a trend
-WINDOW = 5  # epochs, whose median stands for the middle one: two wild epochs in a row change nothing
-GAIN = 0.02  # of a loss: on 5,000 validation images it moves by 1 to 2 % from epoch to epoch, even at tiny rates
-FOLLOWED = 0.15  # of a loss: the training loss always gets a little further than validation
-RISE = 0.1  # of the first training loss: over 45,000 images, chance moves it by less than 1 %
-SWING = 0.05  # of a loss: in the committed runs, whose rates are right, no ten epochs are above 0.04
-GUESSING = math.log(10)  # the loss of a network that finds all ten classes equally likely
-FALLING = 0.01  # of a loss, in one epoch: at that pace, ten more epochs would bring a tenth
-SLOWED = 2 / 3  # a fall that goes on undisturbed keeps more of its pace over the 2.5 epochs that are compared
-PATIENCE = STEP_SIZE  # epochs: one stage of StepLR, so that every rate gets its chance
-LOST = 0.005  # of accuracy: less than its standard error on 5,000 images, 0.006
-
-RULES = {  # for each finding, what it is found by, and what to turn next
-    "too short to read": (
-        f"There are fewer than {SHORT} epochs.",
-        "Train for more --epochs before you change anything.",
-    ),
-    "oscillation": (
-        f"Over {SHORT} epochs, the validation loss goes up and down by more than {100 * SWING:.0f} % an epoch.",
-        "Lower the learning rate (--lr), or take larger batches (--batch-size). If only the beginning is rough, the "
-        "schedule has cured it, and it costs little.",
-    ),
-    "no convergence": (
-        f"The validation loss has not fallen for {SHORT} epochs, and the training loss is above {GUESSING / 2:.2f}, "
-        f"half of what guessing costs; or the training loss rises again, by {100 * RISE:.0f} % of its first value.",
-        "Lower the learning rate (--lr) by a factor of 3 to 10. If the losses then fall smoothly, but end as high, the "
-        "network is too small, or something is wrong with the data.",
-    ),
-    "still falling": (
-        f"In the last {SHORT} epochs, the validation loss has fallen by more than {100 * GAIN:.0f} %, and by more than "
-        "it goes up and down.",
-        "Train for more --epochs. If it falls slowly and smoothly, a higher --lr gets there sooner.",
-    ),
-    "overfitting": (
-        f"The validation loss does not fall any more, and the training loss falls by another {100 * FOLLOWED:.0f} %.",
-        "Make the training images more varied (augmentation), or the network less free (dropout, weight decay, fewer "
-        "weights). Another learning rate does not cure it. Until then, stop early (--patience).",
-    ),
-    "decayed too early": (
-        "Most times that the rate was lowered while the training loss was falling, it fell more slowly from then on. "
-        "(Where the rate is high enough, lowering it makes the loss drop at once.)",
-        "Begin with a higher rate (--lr), or lower it later: --constant-lr shows how far this rate gets.",
-    ),
-    "plateau": (
-        f"--patience {PATIENCE} would have saved {PATIENCE} epochs or more, and cost at most {LOST:g} of validation "
-        "accuracy.",
-        f"Stop early (--patience {PATIENCE}), and spend the time on another setting or another seed.",
-    ),
-    "healthy": ("None of the above.", "Nothing to complain about. To get further, change the network or the data."),
-}
+from lab.curves import GAIN, SHORT, WINDOW, column, last_gain, roughness, smooth
+from lab.flags import SAMPLE_IMAGES
+from lab.record import best_of, out_of_patience
+from lab.rules import (
+    APART,
+    FALLING,
+    FEW,
+    FOLLOWED,
+    GUESSING,
+    INSTEAD,
+    LEARNED,
+    LONG,
+    LOST,
+    PATIENCE,
+    RISE,
+    RULES,
+    SLOWED,
+    SWING,
+)
 
 
 class Finding(NamedTuple):
-    """What the curves show, the numbers that say so, and what to turn next."""
+    """What the curves show, the numbers that say so, and what to turn next, if anything."""
 
-    name: str  # a key of RULES
+    name: str
     evidence: str
-
-    @property
-    def advice(self) -> str:
-        return RULES[self.name][1]
+    advice: str = ""
 
 
-def diagnose(history: Sequence[dict]) -> list[Finding]:
-    """Read the curves of a run (lab report, question 8: what to turn when). Never empty: at least "healthy".
+def diagnose(record: dict) -> list[Finding]:
+    """Read the curves of a run (lab report, questions 2, 5 and 8): what is well, what is not, what only looks odd.
 
-    ``history`` has for each epoch, from 1 on, ``learning_rate``, and loss and accuracy as ``train_loss``,
-    ``train_accuracy``, ``val_loss``, ``val_accuracy``.
+    ``record`` is a run's, as :mod:`lab.record` describes it; its test result may be missing.
     """
+    history, config = record["history"], record["config"]
+    evidence = faults_of(history, config)
+    faults = [Finding(name, text, advice_for(name, history, config)) for name, text in evidence.items() if text]
+    names = {fault.name for fault in faults}
+    if names & {"too short to read", "nothing learned"}:
+        return faults
+    if "a quick look" in names:  # nothing else is to be turned yet
+        keep = "a quick look", "overfitting"
+        faults = [fault._replace(advice=fault.advice * (fault.name in keep)) for fault in faults]
+    elif "no convergence" not in names and (praise := praise_of(history, names)):
+        faults.insert(0, Finding("good", praise))
+    return faults + oddities_of(record)
+
+
+def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
+    """For the name of each fault that is looked for, the evidence; None if there is none."""
     if len(history) < SHORT:
-        return [Finding("too short to read", f"{len(history)} of at least {SHORT} epochs.")]
-    findings = [oscillation_of(history), convergence_of(history), overfitting_of(history)]
-    names = {finding.name for finding in findings if finding}
-    if "overfitting" not in names:  # who overfits has arrived, and further than wished
-        findings.append(early_decay_of(history))
-    if "still falling" not in names:
-        findings.append(plateau_of(history))
-    last = history[-1]
-    healthy = (
-        f"Training and validation loss have come down together, to {last['train_loss']:.2f} and {last['val_loss']:.2f}."
-    )
-    return [finding for finding in findings if finding] or [Finding("healthy", healthy)]
+        return {"too short to read": f"{len(history)} of at least {SHORT} epochs."}
+    if (lowest := min(column(history, "train_loss"))) > LEARNED:
+        evidence = f"The training loss has never been below {lowest:.2f}, and guessing costs {GUESSING:.2f}."
+        return {"nothing learned": evidence}
+    faults, (train, val) = {}, images_of(config)
+    if train < FEW:
+        error = standard_error(config)
+        faults["a quick look"] = (
+            f"{train:,} images to train are few, and on {val} to validate, an accuracy has a standard error of up to "
+            f"{error:.3f}."
+        )
+    faults["oscillation"] = oscillation_of(history, config)
+    faults["still falling"] = fall_of(history)
+    if not faults["still falling"]:
+        faults["no convergence"] = failure_of(history)
+        faults["overfitting"] = overfitting_of(history)
+        if train >= FEW and not faults["no convergence"]:
+            faults["plateau"] = plateau_of(history)
+    if not faults.get("overfitting"):  # who overfits has arrived, and further than wished
+        faults["decayed too early"] = early_decay_of(history)
+    return faults
 
 
-def print_reading(history: Sequence[dict]) -> None:
+def advice_for(name: str, history: Sequence[dict], config: dict) -> str:
+    """What to turn next where this fault was found."""
+    given = {flag for flag, value in config.items() if value}
+    if len(history) == config["epochs"]:
+        given.discard("patience")  # it has stopped nothing
+    if images_of(config)[0] >= FEW:
+        given -= {"limit", "sample"}
+    return next((advice for flag, advice in INSTEAD.get(name, {}).items() if flag in given), RULES[name][1])
+
+
+def images_of(config: dict) -> tuple[int, int]:
+    """How many images a run has to train and to validate."""
+    train = config["limit"] or (SAMPLE_IMAGES if config["sample"] else 45_000)
+    return train, (train // 10 if config["limit"] else train // 9)
+
+
+def standard_error(config: dict) -> float:
+    """The largest standard error of a run's validation accuracy, that at 0.5."""
+    return 0.5 / math.sqrt(images_of(config)[1])
+
+
+def print_reading(record: dict) -> None:
     """Print what the curves show, and what to turn next."""
-    for finding in diagnose(history):
+    for finding in diagnose(record):
         text = f"{finding.name.capitalize()}: {finding.evidence} {finding.advice}"
-        print(textwrap.fill(text, width=100, subsequent_indent="  ", break_on_hyphens=False))
+        print(textwrap.fill(text, width=80, subsequent_indent="  ", break_on_hyphens=False))
 
 
-def column(rows: Sequence[dict], name: str) -> list[float]:
-    return [row[name] for row in rows]
+# ---------------------------------------------------------------- one rule each
 
 
-def smooth(values: Sequence[float]) -> list[float]:
-    """The running median over :data:`WINDOW` values; at both ends that of the first and of the last ones."""
-    starts = [min(max(i - WINDOW // 2, 0), max(len(values) - WINDOW, 0)) for i in range(len(values))]
-    return [median(values[start : start + WINDOW]) for start in starts]
-
-
-def roughness(values: Sequence[float]) -> float:
-    """How far an epoch lies above or below the line between its neighbours, relative to its height.
-
-    It is the median over the epochs: neither the bend of a curve at its beginning nor a wild epoch counts.
-    """
-    neighbours = zip(values, values[1:], values[2:], strict=False)
-    off = [abs(here - (before + after) / 2) / (mean((before, here, after)) or 1) for before, here, after in neighbours]
-    return median(off) if off else 0.0
-
-
-def last_gain(losses: Sequence[float]) -> int:
-    """The epoch from which on a loss gains nothing any more.
-
-    A gain lasts: the median over :data:`SHORT` later epochs is lower by more than :data:`GAIN`, and by more than twice
-    what the curve goes up and down anyway. So a lucky epoch is none.
-    """
-    smoothed, last_start = smooth(losses), max(len(losses) - SHORT, 0)
-
-    def is_last(epoch: int) -> bool:
-        later = min(median(losses[i : i + SHORT]) for i in range(min(epoch - 1, last_start), last_start + 1))
-        return later >= (1 - max(GAIN, 2 * roughness(losses[epoch - 1 :]))) * smoothed[epoch - 1]
-
-    return next((epoch for epoch in range(1, len(losses) + 1) if is_last(epoch)), len(losses))
-
-
-def oscillation_of(history: Sequence[dict]) -> Finding | None:
+def oscillation_of(history: Sequence[dict], config: dict) -> str | None:
     val = column(history, "val_loss")
     windows = [roughness(val[first : first + SHORT]) for first in range(len(val) - SHORT + 1)]
     worst = max(windows)
-    if worst <= SWING:
+    if worst <= SWING * math.sqrt(5000 / images_of(config)[1]):  # on fewer images, chance moves it more
         return None
     first = windows.index(worst) + 1
-    evidence = (
+    return (
         f"Between epochs {first} and {first + SHORT - 1} the validation loss goes up and down by {100 * worst:.0f} % "
         f"an epoch; in the last {SHORT} epochs by {100 * windows[-1]:.0f} %."
     )
-    return Finding("oscillation", evidence)
 
 
-def convergence_of(history: Sequence[dict]) -> Finding | None:
-    train, val = smooth(column(history, "train_loss")), column(history, "val_loss")
-    before, after = median(val[-SHORT:-WINDOW]), median(val[-WINDOW:])
-    if after < (1 - max(GAIN, roughness(val[-SHORT:]))) * before:
-        evidence = f"In the last {SHORT} epochs the validation loss has fallen from {before:.2f} to {after:.2f}."
-        return Finding("still falling", evidence)
-    if train[-1] - (low := min(train)) > RISE * train[0]:
-        evidence = f"The training loss was {low:.2f} in epoch {train.index(low) + 1}, and is {train[-1]:.2f}."
-        return Finding("no convergence", evidence)
-    gained = last_gain(val)
-    if len(val) - gained >= SHORT and train[-1] > GUESSING / 2:
-        evidence = (
-            f"The validation loss has not fallen since epoch {gained}, and the training loss is still {train[-1]:.2f}, "
-            f"more than half of what guessing costs ({GUESSING:.2f})."
-        )
-        return Finding("no convergence", evidence)
-    return None
-
-
-def overfitting_of(history: Sequence[dict]) -> Finding | None:
-    train, val = smooth(column(history, "train_loss")), smooth(column(history, "val_loss"))
-    gained = last_gain(column(history, "val_loss"))
-    fallen = train[gained - 1] - train[-1]
-    if fallen <= (FOLLOWED + 2 * roughness(column(history, "val_loss")[gained - 1 :])) * train[gained - 1]:
+def fall_of(history: Sequence[dict]) -> str | None:
+    val = column(history, "val_loss")
+    before, after, noise = median(val[-SHORT:-WINDOW]), median(val[-WINDOW:]), roughness(val[-SHORT:])
+    turned = min(val[-2:]) > (1 + max(SWING, 2 * noise)) * min(val)
+    if turned or after >= (1 - max(GAIN, noise)) * before:
         return None
-    follows = "has risen" if val[-1] > (1 + SWING) * val[gained - 1] else "has hardly moved"
-    evidence = (
-        f"Since epoch {gained} the training loss has fallen by {100 * fallen / train[gained - 1]:.0f} %, from "
-        f"{train[gained - 1]:.2f} to {train[-1]:.2f}; the validation loss {follows}, from {val[gained - 1]:.2f} to "
-        f"{val[-1]:.2f}."
+    when = f"from epochs {len(val) - SHORT + 1} to {len(val) - WINDOW} to the last {WINDOW}"
+    return f"The median of the validation loss has fallen from {before:.2f} to {after:.2f}, {when}."
+
+
+def failure_of(history: Sequence[dict]) -> str | None:
+    """Where no convergence can be seen."""
+    train, val, end = smooth(column(history, "train_loss")), column(history, "val_loss"), history[-1]["train_loss"]
+    if train[-1] - min(train) > RISE * train[0]:
+        lowest = min(history, key=lambda epoch: epoch["train_loss"])
+        return f"The training loss was {lowest['train_loss']:.2f} in epoch {lowest['epoch']}, and ends at {end:.2f}."
+    gained = last_gain(val)
+    level = train[-1] >= (1 - FOLLOWED) * train[gained - 1]
+    if not level or len(val) - gained < SHORT or train[-1] <= GUESSING / 2:
+        return None
+    return (
+        f"The losses have hardly fallen since epoch {gained}, and that of training ends at {end:.2f}, more than half "
+        f"of what guessing costs ({GUESSING:.2f})."
     )
-    return Finding("overfitting", evidence)
 
 
-def early_decay_of(history: Sequence[dict]) -> Finding | None:
+def overfitting_of(history: Sequence[dict]) -> str | None:
+    losses = column(history, "val_loss")
+    train, val, gained = smooth(column(history, "train_loss")), smooth(losses), last_gain(losses)
+    if train[gained - 1] - train[-1] <= (FOLLOWED + 2 * roughness(losses[gained - 1 :])) * train[gained - 1]:
+        return None
+    start, lowest, end = history[gained - 1], min(history[gained - 1 :], key=lambda it: it["val_loss"]), history[-1]
+    risen = val[-1] > (1 + SWING) * min(val) or mean(losses[-2:]) > (1 + 2 * SWING) * lowest["val_loss"]
+    if not risen:
+        return (
+            f"Since epoch {gained} the training loss has fallen from {start['train_loss']:.2f} to "
+            f"{end['train_loss']:.2f}, and the validation loss has hardly moved: {start['val_loss']:.2f} then, "
+            f"{lowest['val_loss']:.2f} at its lowest (epoch {lowest['epoch']}), {end['val_loss']:.2f} at the end."
+        )
+    evidence = (
+        f"The validation loss was lowest in epoch {lowest['epoch']}: {lowest['val_loss']:.2f}, with a training loss of "
+        f"{lowest['train_loss']:.2f}. At the end they are {end['val_loss']:.2f} and {end['train_loss']:.2f}."
+    )
+    if end["val_accuracy"] >= lowest["val_accuracy"]:
+        evidence += (
+            f" The validation accuracy has not fallen ({lowest['val_accuracy']:.3f} then, {end['val_accuracy']:.3f} at "
+            "the end): the network is not wrong more often, but surer of its mistakes."
+        )
+    return evidence
+
+
+def early_decay_of(history: Sequence[dict]) -> str | None:
     """Whether it was the step size that held the training loss up.
 
     Where a rate is high enough, halving it makes the loss drop at once, for the weights stop jumping about. Where it is
@@ -203,21 +196,55 @@ def early_decay_of(history: Sequence[dict]) -> Finding | None:
     if 2 * len(slower) <= len(falling):
         return None
     cut, before, after = slower[0]
-    evidence = (
+    return (
         f"When the rate was lowered to {rates[cut]:g}, after epoch {cut}, the training loss was still falling by "
         f"{before:.3f} an epoch; then only by {after:.3f}. It ended at {train[-1]:.2f}."
     )
-    return Finding("decayed too early", evidence)
 
 
-def plateau_of(history: Sequence[dict]) -> Finding | None:
+def plateau_of(history: Sequence[dict]) -> str | None:
     epochs = range(1, len(history) + 1)
     stop = next((epoch for epoch in epochs if out_of_patience(history[:epoch], PATIENCE)), len(history))
     early, best = best_of(history[:stop])["val_accuracy"], best_of(history)["val_accuracy"]
     if len(history) - stop < PATIENCE or best - early > LOST:
         return None
-    evidence = (
+    return (
         f"--patience {PATIENCE} would have stopped after epoch {stop}, {len(history) - stop} epochs earlier, with a "
         f"validation accuracy of {early:.4f} instead of {best:.4f}."
     )
-    return Finding("plateau", evidence)
+
+
+def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
+    """What is well with a run that has these faults, as the lab report says it of its runs; None if that is nothing."""
+    val, qualities = column(history, "val_loss"), []
+    train_end, val_end = (median(column(history[-WINDOW:], f"{part}_loss")) for part in ("train", "val"))
+    if "oscillation" not in faults and val_end <= (1 + 2 * SWING) * min(val):
+        qualities.append(f"steady (the validation loss goes up and down by {100 * roughness(val):.1f} % an epoch)")
+    if "overfitting" not in faults and val_end <= (1 + APART) * train_end:
+        qualities.append(f"no overfitting (training and validation loss end at {train_end:.2f} and {val_end:.2f})")
+    since = last_gain(val)
+    if not faults & {"oscillation", "overfitting", "still falling", "decayed too early"} and len(val) - since >= LONG:
+        qualities.append(f"converged (the validation loss has hardly moved since epoch {since})")
+    return f"{'; '.join(qualities)}.".capitalize() if qualities else None
+
+
+def oddities_of(record: dict) -> list[Finding]:
+    """What every reader asks about, and is no mistake."""
+    history, config, best = record["history"], record["config"], best_of(record["history"])
+    findings = []
+    ahead = [it["val_accuracy"] > it["train_accuracy"] and it["val_loss"] < it["train_loss"] for it in history]
+    if sum(ahead) > 2 / 3 * len(history):
+        evidence = (
+            f"This holds in {sum(ahead)} of {len(history)} epochs, and is no mistake: training is measured during an "
+            "epoch, while the weights still improve, and with dropout, where a network has it; validation comes after "
+            "the epoch, without dropout."
+        )
+        findings.append(Finding("validation better than training", evidence))
+    test, chance = record.get("test_accuracy", 0), 2 * math.sqrt(2) * standard_error(config)  # of the difference of two
+    if test - best["val_accuracy"] > chance and not config["no_aug"]:
+        evidence = (
+            f"Test accuracy is {test:.3f}, validation {best['val_accuracy']:.3f}, training {best['train_accuracy']:.3f}"
+            ". That is no mistake: training and validation images are augmented; test images are not, and are easier."
+        )
+        findings.append(Finding("test better than validation", evidence))
+    return findings

@@ -11,9 +11,12 @@ from torch import nn
 
 from lab.cifar10 import CLASSES
 from lab.claims import BASELINE, CLAIMS, FIGURES, NO_AUG, NO_NORM, TASK1, TASK2, Experiment
-from lab.diagnosis import RULES, column, diagnose
+from lab.curves import column
+from lab.diagnosis import diagnose
 from lab.files import Files
+from lab.flags import option
 from lab.record import best_of
+from lab.rules import INSTEAD, RULES
 from lab.summary import print_summary
 
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -41,7 +44,7 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tas
         "cell": {run.name: cell(run, records[run.name], output_dir) for run in FIGURES},
         "effect": {run.name: effect(run, records) for run in (NO_NORM, NO_AUG)},
         "claims": claims(records),
-        "rules": "\n".join(f"| {name} | {sign} | {advice} |" for name, (sign, advice) in RULES.items()),
+        "rules": "\n".join(f"| {name} | {sign} | {advice}{instead(name)} |" for name, (sign, advice) in RULES.items()),
     }
     for setting in ("batch_size", "lr", "epochs"):
         parts[setting] = {task: defaults[setting] for task, (_, defaults) in tasks.items()}
@@ -103,8 +106,10 @@ def figure(run: Experiment, records: list[dict], output_dir: Path) -> str:
     )
     if others:
         caption += f" This is seed {seed}, of {len(records)} seeds: {ours(records)}."
-    findings = diagnose(record["history"])
-    reading = bullets(f"**{it.name.capitalize()}.** {it.evidence} *Next:* {it.advice}" for it in findings)
+    findings = diagnose(record)
+    reading = bullets(
+        f"**{it.name.capitalize()}.** {it.evidence}{f' *Next:* {it.advice}' * bool(it.advice)}" for it in findings
+    )
     curves = picture(name, f"Loss and accuracy of {name}", output_dir, f"{command} --resume")
     confusion = picture(f"{name}_confusion", f"Confusion matrix of {name}", output_dir, f"{command} --resume")
     errors = worst_pair(record["confusion_matrix"])
@@ -154,6 +159,14 @@ def effect(run: Experiment, records: Records) -> str:
     here, baseline = (mean(column(records[it.name], "test_accuracy")) for it in (run, BASELINE))
     what = run.title.replace(" data", "")
     return f"{what}: {run.accuracy - BASELINE.accuracy:+.3f} in the report, {here - baseline:+.3f} here.\n"
+
+
+def instead(rule: str) -> str:
+    """What to turn next where a run has certain flags."""
+    flags_of = {}
+    for setting, advice in INSTEAD.get(rule, {}).items():
+        flags_of.setdefault(advice, []).append(f"`{option(setting)}`")
+    return "".join(f" With {' or '.join(names)}: {advice}" for advice, names in flags_of.items())
 
 
 def claims(records: Records) -> str:
