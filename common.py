@@ -8,10 +8,8 @@ import contextlib
 import json
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab import checkpoint, cifar10, diagnosis, exits, faster, files, flags, photos, summary
+from lab import checkpoint, cifar10, claims, diagnosis, exits, faster, files, flags, photos, summary
 from lab.cifar10 import CLASSES
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
@@ -43,8 +41,9 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
     run = flags.parse(description, defaults, argv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exits.told_in_one_line(lambda error: checkpoint.advice(run, error), run.device))
-        if run.dry_run:
-            run.output_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if run.dry_run or run.test:  # torch, too, leaves nothing then
+            folder = stack.enter_context(files.temporary_folder())
+            run.output_dir = folder if run.dry_run else run.output_dir
         if not (run.test or run.predict):
             try:
                 files.make_folders(run.files)
@@ -54,6 +53,7 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
             stack.enter_context(files.only_process(run.files))
         if not run.needs_no_training:
             run.state = checkpoint.unfinished_state(run)
+            checkpoint.announce(run)
         yield run
 
 
@@ -70,9 +70,10 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
 
 
 def describe(model: nn.Module, run: Run) -> None:
-    """Print the configuration, the table of layers and FLOPs, and draw the picture of the network."""
+    """Print the configuration and, of a new run, the table of layers and FLOPs; draw the picture of the network."""
     print_configuration(run)
-    summary.print_summary(model)
+    if not run.state:
+        summary.print_summary(model)
     save_figure(run.files.network, run.name, summary.draw_network, model)
 
 
@@ -141,7 +142,7 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
     Raises SystemExit: CIFAR-10 cannot be had; or the unfinished state is of a run with another configuration.
     """
     if run.dry_run:
-        source = "made up, for a dry run"
+        source = "made up, for a dry run that leaves nothing"
         images, labels, test_images, test_labels = cifar10.made_up()
     elif run.sample:
         source = "the sample of CIFAR-10 that comes with these scripts"
@@ -246,6 +247,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
     optimizer = torch.optim.Adam(rebuilt.parameters(), lr=run.lr, fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP_SIZE, gamma=1.0 if run.constant_lr else GAMMA)
     history, best = begin_or_resume(optimizer, scheduler, run)
+    print("Loss and accuracy of each epoch (*: the best validation accuracy so far), time left:")
     while len(history) < run.epochs and not out_of_patience(history, run.patience):
         metrics = train_and_validate(rebuilt, optimizer, train_set, val_set, run, epoch=len(history) + 1)
         history.append(metrics)
@@ -297,12 +299,14 @@ def train_and_validate(
 
 
 def print_epoch(history: list[dict], run: Run) -> None:
+    """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
     it = history[-1]
+    train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
+    left = Progress.format_interval((run.epochs - it["epoch"]) * it["seconds"])
     print(
-        f"Epoch {it['epoch']:2}/{run.epochs}  lr {it['learning_rate']:<10g} "
-        f"train loss {it['train_loss']:.4f}, accuracy {it['train_accuracy']:.4f}  "
-        f"val loss {it['val_loss']:.4f}, accuracy {it['val_accuracy']:.4f}  "
-        f"{it['seconds']:.1f} s{'  * best' * (best_of(history) is it)}"
+        f"Epoch {it['epoch']:2}/{run.epochs}  lr {it['learning_rate']:<8.3g}  "
+        f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "
+        f"{left} left{' *' * (best_of(history) is it)}"
     )
 
 
@@ -322,7 +326,8 @@ def train_epoch(
     where = f"epoch {epoch}, step {{}} of {steps}, at learning rate {optimizer.param_groups[0]['lr']:g}"
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     model.train()
-    with Progress(f"Epoch {epoch:2}/{run.epochs}", "batch", steps) as progress:
+    later = steps * (run.epochs - epoch)
+    with Progress(f"Epoch {epoch:2}/{run.epochs}", "batch", steps, later) as progress:
         for images, labels in batches(dataset, run.batch_size, order, augmentation):
             loss, logits = train_step(model, optimizer, images, labels)
             losses.append(loss)
@@ -410,13 +415,9 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
     The state to resume from goes last, so that a crash here loses nothing.
     """
     best = best_of(history)
-    record = {
-        "format": FORMAT,
-        "run": run.name,
-        "config": run.config,
-        "environments": checkpoint.environments(run, history),
-    }
-    record |= {"history": history, "best_epoch": best["epoch"], **result}
+    record = {"format": FORMAT, "run": run.name, "config": run.config}
+    record |= {"environments": checkpoint.environments(run, history), "history": history, "best_epoch": best["epoch"]}
+    record |= result
     for path, draw in ((run.files.curves, draw_curves), (run.files.confusion, draw_confusion)):
         path.unlink(missing_ok=True)  # an earlier run's, which must not stay if this one cannot be drawn
         save_figure(path, run.name, draw, record)
@@ -429,20 +430,22 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
     run.files.state.unlink()
 
     print(f"Best epoch: {best['epoch']} of {len(history)}, validation accuracy {best['val_accuracy']:.4f}")
-    written = (run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
-    print(f"Written: {', '.join(shown(path) for path in written if path.exists())}")
-    diagnosis.print_reading(history)
+    files.print_written(run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
+    diagnosis.print_reading(record)
     cifar10.print_worth(result, run)
     print_model(run)
-    print_test(result)
+    print_test(result, run)
 
 
 def print_model(run: Run) -> None:
     print(f"Model loaded from {shown(run.files.best)} ({run.files.best.stat().st_size / 1e6:.1f} MB)")
 
 
-def print_test(result: dict) -> None:
-    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}")
+def print_test(result: dict, run: Run) -> None:
+    """Print the result on the test images as the lab report does and, for its runs, its accuracy."""
+    reported = claims.reported_accuracy(run.task, run.changes)
+    beside = f" (report: {reported:.3f})" if reported else ""
+    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
 
 
 def reuse(model: nn.Module, run: Run) -> None:
@@ -454,7 +457,7 @@ def reuse(model: nn.Module, run: Run) -> None:
         _, _, test_set = load_data(run)
         print_configuration(run)
         print_model(run)
-        print_test(evaluate(model, test_set))
+        print_test(evaluate(model, test_set), run)
     else:
         show_result(model, run)
 
@@ -464,7 +467,7 @@ def predict(model: nn.Module, run: Run) -> None:
     config = checkpoint.load_best(model, run)["config"]
     mean, std = (torch.tensor(config[name], device=run.device).view(3, 1, 1) for name in ("mean", "std"))
     unreadable = False
-    for path in run.predict:
+    for path in (image for given in run.predict for image in photos.images_in(given)):
         try:
             image = photos.read_image(path).to(run.device)
         except ValueError as error:
@@ -492,11 +495,10 @@ def show_result(model: nn.Module, run: Run) -> None:
     for path, drawing in pictures.items():
         if not path.exists():
             save_figure(path, run.name, *drawing)
-            if path.exists():
-                print(f"Written: {shown(path)}")
-    diagnosis.print_reading(record["history"])
+            files.print_written(path)
+    diagnosis.print_reading(record)
     cifar10.print_worth(record, run)
-    print_test(record)
+    print_test(record, run)
 
 
 # ---------------------------------------------------------------- plots

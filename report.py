@@ -12,7 +12,6 @@
 import argparse
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -21,10 +20,10 @@ from pathlib import Path
 
 import task1_simplecnn
 import task2_resnet18
-from lab import cifar10, exits, flags
+from lab import cifar10, exits, flags, shell
 from lab.claims import BATCH128, FIGURES
 from lab.figures import draw_results
-from lab.files import atomic_write, save_figure, shown
+from lab.files import atomic_write, print_written, save_figure, shown
 from lab.page import Records, page
 from lab.record import read_record
 
@@ -47,26 +46,28 @@ def main(argv: list[str] | None = None) -> None:
     with exits.told_in_one_line(lambda error: "The same command goes on." * isinstance(error, KeyboardInterrupt)):
         try:
             records, skipped = collect(args.output_dir)
-            failures += [f"Left out: plots/{name}: {reason}" for name, reason in skipped.items()]
+            failures += [
+                f"Left out: {shown(args.output_dir / 'plots' / name)}: {reason}" for name, reason in skipped.items()
+            ]
             commands = []
             if args.run or args.list:
                 data_dir = cifar10.find(flags.ROOT, args.data_dir).absolute()  # a scheduler may start in another folder
                 commands = missing_commands(args, data_dir, records, skipped)
             if args.list:
                 for command in commands:
-                    print(shlex.join(command))
+                    print(shell.line(command))
             else:
                 write(args, records, skipped)
             if args.run and commands:
                 cifar10.download(data_dir)
             for number, command in enumerate(commands if args.run else [], 1):
-                print(f"\nRun {number} of {len(commands)}: {shlex.join(command)}")
+                print(f"\nRun {number} of {len(commands)}: {shell.line(command)}")
                 if reason := train(command):
-                    failures.append(f"Failed: {shlex.join(command)}\n  {reason}")
+                    failures.append(f"Failed: {shell.line(command)}\n  {reason}")
                 try:
                     write(args, *collect(args.output_dir))
                 except OSError as error:  # the next run may still be trained
-                    failures.append(f"The report was not written: {error.strerror}: {error.filename}.")
+                    failures.append(f"The report was not written: {error.strerror}: {shown(Path(error.filename))}.")
         finally:
             for failure in failures:
                 print(failure, file=sys.stderr)
@@ -85,7 +86,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     flag("--device", help="for --run and --list: passed on to the scripts")
     flag("--data-dir", type=flags.path, metavar="DIR", help="for --run and --list: passed on to the scripts")
     flag("--output-dir", type=flags.path, default=flags.ROOT, metavar="DIR", help="has plots/, gets REPORT.md (here)")
-    args = parser.parse_args(argv)
+    args = flags.parsed(parser, argv)
     if not (args.run or args.list):
         for name in ("seeds", "device", "data_dir"):
             if getattr(args, name) is not None:
@@ -105,7 +106,7 @@ def write(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -
         save_figure(written[-1], f"results.{os.getpid()}", draw_results, records)
     with atomic_write(written[0], f"REPORT.{os.getpid()}") as file:
         file.write(page(records, skipped, args.output_dir, TASKS).encode())
-    print(f"Written: {', '.join(shown(path) for path in written if path.exists())}")
+    print_written(*written)
 
 
 # ---------------------------------------------------------------- the runs

@@ -21,6 +21,7 @@ from lab.record import (
     problem_of_environments,
     problem_of_history,
     problem_of_statistics,
+    read_record,
 )
 
 STATE_FORMAT = 3  # 1 had the best weights in a second file, 2 had one environment, and the schedule
@@ -82,7 +83,8 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
 
 def load_best(model: nn.Module, run: Run) -> dict:
     """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
-    path, what_to_do = run.files.best, f"To train it: {run.command}"
+    path = run.files.best
+    what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
     best = load(path, problem_of_best, what_to_do)
     load_weights(model, best["model"], path, what_to_do)
     for name, value in run.settings.items():
@@ -173,6 +175,25 @@ def problem_of_state(state: dict, run: Run) -> str | None:
     return problem_of_history(history, state["config"]) or problem_of_environments(environments, history)
 
 
+def announce(run: Run) -> None:
+    """Say what there is already of a run that is about to be trained: a result, or nothing to resume."""
+    if run.resume and not run.state:
+        print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
+    if not run.files.record.exists():
+        return
+    try:
+        accuracy = read_record(run.files.record, run.name, run.settings, run.usual)["test_accuracy"]
+        result, again = f"with a test accuracy of {accuracy:.3f}", not run.files.state.exists()
+    except (ValueError, OSError):
+        result, again = "but its record cannot be read", False
+    print(
+        f"{run.name} has finished before, {result} ({shown(run.files.record)}). Its files stay until this new run has "
+        "finished, and are then replaced."
+        + f" To see the old result instead (until the first epoch is done): {run.command} --resume" * again
+        + f"; to test the old model: {run.command} --test" * again
+    )
+
+
 def unfinished_state(run: Run) -> dict | None:
     """What an interrupted run of this name left to go on from, or None; SystemExit if it cannot or must not be used."""
     if run.restart or not run.files.state.exists():
@@ -180,7 +201,7 @@ def unfinished_state(run: Run) -> dict | None:
     state = load_state(run)
     if not run.resume:
         go_on, begin = (f"{run.command} --{word}" for word in ("resume", "restart"))
-        raise SystemExit(f"{how_far(run, state)} To go on: {go_on}. To throw that away and begin again: {begin}")
+        raise SystemExit(f"{how_far(run, state)} To go on: {go_on}; to throw that away and begin again: {begin}")
     print(how_far(run, state))
     if changed := differences(state["environments"][-1], environment(run.device)):
         print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changed)}")

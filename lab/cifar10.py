@@ -20,6 +20,7 @@ import requests
 import torch
 from PIL import Image
 
+from lab import shell
 from lab.flags import ROOT, SAMPLE_IMAGES, Run
 from lab.progress import Progress
 
@@ -126,7 +127,8 @@ def load_sample() -> Arrays:
         images[labels.argsort(stable=True)] = rows.reshape(images.shape)
     except (OSError, ValueError, RuntimeError) as error:
         reason = f"The sample of CIFAR-10 cannot be read: {picture} or {text.name} is damaged ({error})."
-        raise SystemExit(f"{reason} `git checkout lab` brings it back.") from None
+        again = shell.line(["git", "-C", str(picture.parent), "checkout", "--", picture.name, text.name])
+        raise SystemExit(f"{reason} To get it back: {again}") from None
     return images[: len(train)], labels[: len(train)], images[len(train) :], labels[len(train) :]
 
 
@@ -271,7 +273,7 @@ class Download(Progress):
 
     def __init__(self, slowest: float):
         super().__init__("", "B", unit_scale=True)
-        self.slowest, self.started = slowest, time.monotonic()
+        self.slowest = slowest
 
     def __bool__(self) -> bool:
         return True  # pooch asks, and a bar that does not know its total yet has no answer

@@ -4,16 +4,19 @@ Exit codes: 0 finished, 2 refused while reading the flags, 130 Ctrl-C, 143 SIGTE
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from lab.files import shown
 
+AT_ONCE = 3  # seconds: a second signal in this time is part of the first, and must not interrupt the tidying up
 OUT_OF_MEMORY = "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"
 
 
@@ -25,21 +28,21 @@ def told_in_one_line(what_next: Callable[[BaseException], str], device: object =
     be full. Signal handlers are afterwards what they were.
     Raises SystemExit: instead of such an error, with its exit code. All other exceptions pass.
     """
-    try:
-        with signals_as_exceptions():
+    with signals_as_exceptions():
+        try:
             yield
-    except BrokenPipeError:  # nobody reads any more, as after `| head`
-        drop_output()
-        raise SystemExit(1) from None
-    except (KeyboardInterrupt, FloatingPointError, RuntimeError, MemoryError, OSError) as error:
-        if not (problem := cause_of(error, device)):
-            raise
-        if isinstance(error, OSError) and not error.filename:
+        except BrokenPipeError:  # nobody reads any more, as after `| head`
             drop_output()
-        with contextlib.suppress(OSError):  # if nobody reads it, the exit code still tells
-            print(" ".join(filter(None, [problem, what_next(error)])), file=sys.stderr)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        raise SystemExit(128 + (error.args or [signal.SIGINT])[0] if interrupted else 1) from None
+            raise SystemExit(1) from None
+        except (KeyboardInterrupt, FloatingPointError, RuntimeError, MemoryError, OSError) as error:
+            if not (problem := cause_of(error, device)):
+                raise
+            if isinstance(error, OSError) and not error.filename:
+                drop_output()
+            with contextlib.suppress(OSError):  # if nobody reads it, the exit code still tells
+                print(" ".join(filter(None, [problem, what_next(error)])), file=sys.stderr)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            raise SystemExit(128 + (error.args or [signal.SIGINT])[0] if interrupted else 1) from None
 
 
 def cause_of(error: BaseException, device: object) -> str | None:
@@ -67,10 +70,17 @@ def is_full_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def signals_as_exceptions() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt(number), except where they are ignored."""
+    """Inside, SIGINT and SIGTERM raise KeyboardInterrupt(number), except where they are ignored.
+
+    A second one within :data:`AT_ONCE` seconds is ignored.
+    """
+    last = -math.inf
 
     def interrupt(number, frame):
-        raise KeyboardInterrupt(number)
+        nonlocal last
+        if time.monotonic() - last > AT_ONCE:
+            last = time.monotonic()
+            raise KeyboardInterrupt(number)
 
     before = {}
     if threading.current_thread() is threading.main_thread():  # no other may set a handler

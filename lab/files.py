@@ -12,6 +12,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 NOT_DRAWN: set[Path] = set()  # pictures that this process has told of
 
 
@@ -36,6 +37,20 @@ def make_folders(files: Files) -> None:
     for folder in (files.record.parent, files.state.parent):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards, with what torch stores for its compiler as soon as an optimizer is built."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = os.environ.get(COMPILER_CACHE)
+        os.environ[COMPILER_CACHE] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop(COMPILER_CACHE, None)
+            if before is not None:
+                os.environ[COMPILER_CACHE] = before
 
 
 @contextlib.contextmanager
@@ -117,6 +132,13 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
         return
     with atomic_write(path, owner) as file:
         file.write(picture.getvalue())
+
+
+def print_written(*paths: Path) -> None:
+    """Name those of the files that are there, one a line; no picture of before, if it could not be drawn again."""
+    for path in paths:
+        if path.exists() and path not in NOT_DRAWN:
+            print(f"Written: {shown(path)}")
 
 
 @contextlib.contextmanager

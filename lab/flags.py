@@ -1,16 +1,17 @@
 """Every setting once, the command line of both scripts, and the name that it gives a run."""
 
 import argparse
+import difflib
 import math
 import os
-import shlex
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from lab import exits
+from lab import exits, shell
 from lab.files import Files
 from lab.record import STEP_SIZE
 
@@ -60,6 +61,8 @@ def device(text: str) -> torch.device:
 
 def path(text: str) -> Path:
     """An argparse type: a path, in which ~ is the home directory, also where no shell has replaced it."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no path")
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
         raise argparse.ArgumentTypeError(f"there is no home directory {text.partition(os.sep)[0]} (./~ is a folder)")
@@ -116,13 +119,13 @@ class Run(argparse.Namespace):
 
     @property
     def command(self) -> str:
-        """What to type to repeat it."""
+        """What to type here to repeat it."""
         return self.command_without()
 
     def command_without(self, *settings: str) -> str:
-        """What to type to repeat it, but with the defaults of these ``settings``."""
+        """What to type here to repeat it, but with the defaults of these ``settings``."""
         changes = {name: value for name, value in self.changes.items() if name not in settings}
-        return shlex.join(["python", f"{self.task}.py", *words(changes | self.places)])
+        return shell.line([shell.interpreter(), shell.called(ROOT / f"{self.task}.py"), *words(changes | self.places)])
 
     @property
     def files(self) -> Files:
@@ -157,16 +160,20 @@ def parse(description: str, defaults: dict, argv: list[str] | None = None) -> Ru
     mode.add_argument("--resume", action="store_true", help="continue this run from its last finished epoch")
     mode.add_argument("--restart", action="store_true", help="throw this run's unfinished state away and begin again")
     mode.add_argument("--test", action="store_true", help="test the saved best checkpoint; train and write nothing")
-    mode.add_argument("--predict", nargs="+", type=path, metavar="FILE", help="name what these images show")
+    mode.add_argument(
+        "--predict", nargs="+", type=path, metavar="FILE", help="name what these images show (of a folder: all)"
+    )
     mode.add_argument("--dry-run", action="store_true", help="two epochs on made-up images; need and leave nothing")
 
-    run = parser.parse_args(argv, Run(task=defaults["task"], usual=all_settings(defaults, {})))
+    run = parsed(parser, argv, Run(task=defaults["task"], usual=all_settings(defaults, {})))
     if run.dry_run:
         run.epochs = min(run.epochs, 2)
     if run.sample and (run.limit or 0) > SAMPLE_IMAGES:
         parser.error(f"argument --limit: {run.limit} is more than the {SAMPLE_IMAGES:,} training images of the sample")
     places = {name: getattr(run, name) for name in ("device", "data_dir", "output_dir")}
     run.places = {name: value for name, value in places.items() if value != parser.get_default(name)}
+    if "data_dir" not in run.places and os.environ.get("CIFAR10_DIR"):  # which another shell may not have
+        run.places["data_dir"] = Path(os.path.expanduser(os.environ["CIFAR10_DIR"]))
     return run
 
 
@@ -177,6 +184,19 @@ def parser_for(description: str) -> argparse.ArgumentParser:
     )
     parser.error = exits.refuse
     return parser
+
+
+def parsed(
+    parser: argparse.ArgumentParser, argv: list[str] | None, namespace: argparse.Namespace | None = None
+) -> argparse.Namespace:
+    """What ``parser`` reads from ``argv``; of a flag that it does not know, its error names the one that was meant."""
+    values, unknown = parser.parse_known_args(argv, namespace)
+    if unknown:
+        known = re.findall(r"--[\w-]+", parser.format_usage())
+        similar = [match for word in unknown for match in difflib.get_close_matches(word.partition("=")[0], known, 1)]
+        hint = f" Did you mean {similar[0]}?" if similar else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}.{hint}")
+    return values
 
 
 def all_settings(defaults: dict, changes: dict) -> dict:
@@ -201,4 +221,6 @@ def option(name: str) -> str:
 
 def value_text(value: object) -> str:
     """A setting's value, in a run's name and behind its flag; for a switch that is nothing."""
+    if isinstance(value, Path) and str(value).startswith(("-", "~")):
+        return os.path.join(os.curdir, value)  # neither a flag nor a home directory
     return "" if value is True else f"{value:g}" if isinstance(value, float) else str(value)

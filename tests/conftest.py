@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab import cifar10, flags
+from lab import cifar10, files, flags
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, each with its share of the cores, and what it starts, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,7 +65,10 @@ def made_up(monkeypatch, without_pictures):
 
 @pytest.fixture
 def script(tmp_path):
-    """Run a task script as a user does, its results in ``tmp_path``; returns the finished process."""
+    """Run a task script as a user does, its results in ``tmp_path``; returns the finished process.
+
+    It does not inherit what torch has set in this process.
+    """
 
     def run(name, *words, **environment):
         return subprocess.run(
@@ -73,7 +76,7 @@ def script(tmp_path):
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env=os.environ | environment,
+            env={name: value for name, value in os.environ.items() if name != files.COMPILER_CACHE} | environment,
             cwd=tmp_path,
             timeout=300,
         )

@@ -50,7 +50,8 @@ CONTENTS = [
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content, tried):
+def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content, tried, monkeypatch):
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)  # a command would name it
     path = tmp_path / "checkpoints" / "task1_simplecnn.pt"
     path.parent.mkdir()
     good = good_checkpoint()
@@ -74,7 +75,7 @@ def test_a_checkpoint_that_cannot_be_used_says_so(made_up, tmp_path, content, tr
         path.write_text("no checkpoint" if content == "text" else "")
     problem = {"missing": "There is no", "network": "holds the weights of another network"}
     problem |= {"one changed byte": "(wrong checksum)", "code": "(UnpicklingError)"}
-    command = f"python task1_simplecnn.py --output-dir {tmp_path}"
+    command = f"task1_simplecnn.py --output-dir {tmp_path}"
     with pytest.raises(SystemExit) as failure:
         task1_simplecnn.main(["--test", "--output-dir", str(tmp_path)])
     message = failure.value.code

@@ -404,8 +404,8 @@ def test_a_run_that_would_begin_goes_on_with_the_sample(nowhere, tmp_path, capsy
         assert f"CIFAR-10 is not in {nowhere / 'data'} " in before and f"another run, {RUN}_sample" in before
         *_, worth, how, by_hand, or_name, _, _ = after.splitlines()
         assert "on 500 test images, the accuracy has a standard error of up to 0.022." in worth
-        command = f"python task1_simplecnn.py --epochs 1 --output-dir {tmp_path}"
-        assert how.replace(" --device cpu", "") == f"On all of it, after a download of 170 MB: {command}"
+        command = rf".*task1_simplecnn\.py --epochs 1 --output-dir {re.escape(str(tmp_path))}"
+        assert re.fullmatch(f"On all of it, after a download of 170 MB: {command}", how.replace(" --device cpu", ""))
         assert cifar10.SOURCES[0] in by_hand and "--data-dir" in or_name
     record = json.loads((tmp_path / "plots" / f"{RUN}_sample.json").read_text())
     assert record["config"]["sample"] is True and sum(map(sum, record["confusion_matrix"])) == 500
@@ -420,7 +420,7 @@ def test_what_needs_no_data_looks_for_none(nowhere, tmp_path, monkeypatch, capsy
     start(tmp_path, "--limit", "40", *words.split())
     out = capsys.readouterr().out
     assert ("With 40 images to train instead of 45,000" in out) == (words == "--sample") == ("This was the" in out)
-    assert "python task1_simplecnn.py --epochs 1 --" in out or words != "--sample"  # without --limit, too
+    assert "task1_simplecnn.py --epochs 1 --" in out or words != "--sample"  # without --limit, too
 
 
 @pytest.mark.parametrize("name", ["cifar10_sample.webp", "cifar10_sample.txt"])
@@ -428,7 +428,10 @@ def test_a_damaged_sample_is_told(tmp_path, monkeypatch, name):
     for path in (flags.ROOT / "lab").glob("cifar10_sample.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 1000 if path.name == name else None])
     monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "cifar10.py"))
-    with pytest.raises(SystemExit, match=r"The sample of CIFAR-10 cannot be read: .* damaged .*git checkout lab"):
+    with pytest.raises(
+        SystemExit,
+        match=r"The sample of CIFAR-10 cannot be read: .* damaged .*To get it back: git -C .* checkout -- .*webp .*txt",
+    ):
         cifar10.load_sample()
 
 
@@ -438,7 +441,7 @@ def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, mo
         with pytest.raises(SystemExit, match="130"):
             start(tmp_path)
     with pytest.raises(
-        SystemExit, match=r"To go on: python task1\S+ --epochs 1 --sample .*--resume\. To throw .*--restart$"
+        SystemExit, match=r"To go on: .*task1_simplecnn\.py --epochs 1 --sample .*--resume; to throw .*--restart$"
     ):
         start(tmp_path)
 
@@ -447,7 +450,7 @@ def test_a_command_for_the_sample_says_so(nowhere, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(common, "train_epoch", lambda *how: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit):
         start(tmp_path)
-    assert f"to begin: python task1_simplecnn.py --epochs 1 --sample --output-dir {tmp_path}" in capsys.readouterr().err
+    assert "task1_simplecnn.py --epochs 1 --sample " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def stop(process, number):
 
 def command_in(err):
     """The flags of the command that a message of one line ends in."""
-    (words,) = re.findall(r"\A[^\n]+: python task\d_\w+\.py (.*)\n\Z", err)
+    (words,) = re.findall(r"\A[^\n]+: [^\n]*task\d_\w+\.py (.*)\n\Z", err)
     return shlex.split(words)
 
 

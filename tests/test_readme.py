@@ -5,9 +5,11 @@ import re
 
 from PIL import Image
 
+import common
 import task1_simplecnn
 from lab import flags
 from lab.claims import FIGURES
+from lab.diagnosis import print_reading
 
 README = (flags.ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -27,10 +29,17 @@ def test_the_table_of_results_is_that_of_the_records():
     assert rows == expected
 
 
-def test_the_last_lines_of_task_1_are_those_of_its_record():
+def test_what_task_1_prints_is_what_its_record_says(capsys):
     record = json.loads((flags.ROOT / "plots" / "task1_simplecnn.json").read_text())
-    lines = f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}"
-    assert f"Model loaded from checkpoints/task1_simplecnn.pt (0.5 MB)\n{lines}\n" in README
+    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu"])
+    record["config"] = run.usual | record["config"]
+    common.print_test(record, run)
+    assert f"Model loaded from checkpoints/task1_simplecnn.pt (0.5 MB)\n{capsys.readouterr().out}```" in README
+    common.print_epoch(record["history"][:10], run)
+    assert f"```\n{capsys.readouterr().out}```" in README
+    print_reading(record)
+    (reading,) = re.findall(r"```\n(Good: (?:.|\n)*?)```", README)
+    assert capsys.readouterr().out.startswith(reading)
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the report's: 0.817)." in task1_simplecnn.__doc__
 
 

@@ -33,6 +33,7 @@ from lab.claims import (
     SIMPLECNN,
 )
 from lab.figures import draw_results
+from lab.files import shown
 from lab.record import best_of, read_record
 
 NAMES = [  # in the order of the report's figures
@@ -235,8 +236,8 @@ def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, cap
     code, page = rebuild(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     name, reason = line.removeprefix("Left out: ").split(": ", 1)
-    assert code == 1 and name == "plots/task2_resnet18_seed1.json" and BAD[content] in reason
-    assert f"- `{name}`: {reason}" in page and "ours: **0.850**<br>" in page
+    assert code == 1 and name == shown(tmp_path / "plots/task2_resnet18_seed1.json") and BAD[content] in reason
+    assert f"- `plots/task2_resnet18_seed1.json`: {reason}" in page and "ours: **0.850**<br>" in page
 
 
 def test_the_records_of_format_1_stay_readable(tmp_path):
@@ -420,7 +421,7 @@ def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
     (tmp_path / "plots" / "task2_resnet18_no-norm.json").write_text("{")
     assert rebuild(tmp_path, *words) == (1, None)
     printed, runs = capsys.readouterr(), []
-    assert printed.err.startswith("Left out: plots/task2_resnet18_no-norm.json: ")
+    assert printed.err.startswith(f"Left out: {shown(tmp_path / 'plots/task2_resnet18_no-norm.json')}: ")
     for line in printed.out.splitlines():
         python, script, *flags_of = shlex.split(line)
         assert os.path.samefile(python, sys.executable) and os.path.isfile(script)

@@ -46,26 +46,42 @@ def test_the_backend_of_a_notebook_is_left_as_it_is(tmp_path, backend):
     assert Image.open(tmp_path / "x.png").size == (640, 480)
 
 
+@pytest.mark.parametrize("before", [None, "theirs"])
+def test_a_temporary_folder_takes_what_torch_stores_for_its_compiler(monkeypatch, before):
+    if before:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+    else:
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with pytest.raises(KeyboardInterrupt), files.temporary_folder() as folder:
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(folder) and folder.is_dir()
+        raise KeyboardInterrupt
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before and not folder.exists()
+
+
 def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_path, monkeypatch, capsys):
     def broken(figure, record):
         raise RuntimeError("Failed to process string\nwith tex")
 
     monkeypatch.setattr(common, "save_figure", files.save_figure)
     monkeypatch.setattr(common, "draw_curves", broken)
+    monkeypatch.setattr(summary, "draw_network", broken)
     name = "task1_simplecnn_epochs2_limit100"
     (tmp_path / "plots").mkdir()
-    (tmp_path / "plots" / f"{name}.png").write_text("the picture of an earlier run")
+    for picture in (name, "task1_simplecnn_model"):
+        (tmp_path / "plots" / f"{picture}.png").write_text("the picture of an earlier run")
     words = ["--epochs", "2", "--limit", "100", "--device", "cpu", "--output-dir", str(tmp_path), "--data-dir", "x"]
     task1_simplecnn.main(words)
     printed = capsys.readouterr()
-    assert [line.rpartition(": ")[2] for line in printed.err.splitlines()] == ["Failed to process string with tex"] * 2
+    assert [line.rpartition(": ")[2] for line in printed.err.splitlines()] == ["Failed to process string with tex"] * 3
     assert "live.png could not be drawn" in printed.err and f"{name}.png could not be drawn" in printed.err
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
         f"{name}.json",
         f"{name}_confusion.png",
         "task1_simplecnn_model.png",
     }
-    assert f"{name}.png" not in printed.out and f"{name}_confusion.png" in printed.out
+    assert (
+        f"{name}.png" not in printed.out and "model.png" not in printed.out and f"{name}_confusion.png" in printed.out
+    )
     task1_simplecnn.main([*words, "--resume"])
     assert "has finished" in capsys.readouterr().out
 
@@ -98,6 +114,8 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
     assert f"--data-dir {tmp_path / 'x'} --output-dir {tmp_path / 'runs'}" in run.command
     run = flags.parse("", task1_simplecnn.DEFAULTS, ["--predict", "~/cat.png", "--output-dir", "./~"])
     assert (run.predict, run.output_dir) == ([tmp_path / "cat.png"], flags.Path("~"))
+    with pytest.raises(SystemExit, match="2"):
+        flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir", ""])  # as of a variable that is not set
     with pytest.raises(SystemExit, match="2"):
         flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir=~nobody-is-called-so/runs"])
     assert "there is no home directory ~nobody-is-called-so (./~ is a folder)" in capsys.readouterr().err

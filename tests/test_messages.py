@@ -1,0 +1,318 @@
+"""What a script says to its user is true, fits the terminal, and works when followed."""
+
+import os
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from test_runs import interrupt_in_epoch, train
+
+import common
+import report
+import task1_simplecnn
+from lab import exits, files, flags, shell
+from lab.claims import FIGURES, reported_accuracy
+from lab.progress import Progress
+
+posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+RUN = "task1_simplecnn_epochs2_limit100"
+WORDS = ["--epochs", "2", "--limit", "100"]
+
+
+# ---------------------------------------------------------------- commands
+
+
+@posix
+def test_a_command_works_as_printed_where_the_user_stands(tmp_path):
+    """In another folder than the script's, with results in a relative one, spaces and quotes, outside of any PATH."""
+    here = tmp_path / "the user's folder"
+    here.mkdir()
+    script = os.path.relpath(flags.ROOT / "task1_simplecnn.py", here)
+    environment = {name: value for name, value in os.environ.items() if name != "CIFAR10_DIR"}
+    environment["PATH"] = "/usr/bin:/bin"
+
+    def run(command):
+        done = subprocess.run(
+            command, shell=isinstance(command, str), cwd=here, env=environment, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout.splitlines(), done.stderr
+
+    words = ["--sample", "--limit", "60", "--epochs", "1", "--device", "cpu", "--output-dir", "my runs"]
+    code, _, error = run([sys.executable, script, "--predict", "x.png", *words])
+    assert code == 1 and list(here.iterdir()) == []
+    command = re.fullmatch(r"There is no my runs/checkpoints/.*\.pt\. To train it: (.*)\n", error)[1]
+    _, called, *given = shlex.split(command)
+    given = [word for word in given if word not in ("--device", "cpu")]  # which are named if they are no default
+    assert (called, given) == (script, [*words[3:5], *words[1:3], words[0], *words[7:]])
+    code, lines, error = run(command)
+    assert (code, error) == (0, "") and (here / "my runs" / "plots").is_dir()
+
+    # The same again, but it is stopped at once: its first line names the ways to see the result of before.
+    name = "task1_simplecnn_epochs1_limit60_sample"
+    planted = [sys.executable, flags.ROOT / "tests/planted.py", "SIGINT", "half", f"{name}.last.pt", "1"]
+    code, again, error = run([*planted, *shlex.split(command)[1:]])
+    assert code == 130 and again[0].startswith(f"{name} has finished before")
+    for old in re.search(r"the first epoch is done\): (.*); to test the old model: (.*)$", again[0]).groups():
+        code, old_lines, error = run(old)
+        assert (code, error, old_lines[-1]) == (0, "", lines[-1])
+
+
+def test_how_a_script_is_called_from_elsewhere(tmp_path, monkeypatch):
+    """In a notebook, or in a process of another script, argv names something else."""
+    script = flags.ROOT / "task1_simplecnn.py"
+    for here, called in ((flags.ROOT, "task1_simplecnn.py"), (flags.ROOT.parent, f"{flags.ROOT.name}/{script.name}")):
+        monkeypatch.chdir(here)
+        for argv in ("ipykernel_launcher.py", "", "-c", str(flags.ROOT / "report.py")):
+            monkeypatch.setattr(sys, "argv", [argv])
+            assert Path(shell.called(script)) == Path(called)
+        monkeypatch.setattr(sys, "argv", [str(script)])
+        assert shell.called(script) == str(script)
+
+
+@posix
+def test_the_interpreter_is_called_by_its_name_only_where_that_finds_it(tmp_path, monkeypatch):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    for here, path, called in (
+        (tmp_path, python.parent, "python"),  # a virtual environment that is active
+        (tmp_path, tmp_path, os.path.join("bin", "python")),
+        (python.parent, tmp_path, os.path.join(".", "python")),
+        (flags.ROOT, tmp_path, None),
+    ):
+        monkeypatch.chdir(here)
+        monkeypatch.setenv("PATH", str(path))
+        assert shell.interpreter() == (called or files.shown(python))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["python", r"C:\runs\task1.py", "--lr", "0.01"], r"python C:\runs\task1.py --lr 0.01"),
+        (["python", r"C:\my runs\it's.py"], r'python "C:\my runs\it' + "'" + r's.py"'),
+        (["python", r"C:\R&D\x.py", ""], r'python "C:\R&D\x.py" ""'),
+    ],
+)
+def test_on_windows_a_command_is_quoted_for_cmd(monkeypatch, words, line):
+    """Which knows double quotes only, and outside of them takes & for the end of a command."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        assert shell.line(words) == line
+
+
+def test_a_command_names_what_only_this_shell_knows(monkeypatch):
+    """A variable that may not be there later, and folders that look like something else."""
+    monkeypatch.setenv("CIFAR10_DIR", "the data")
+    words = ["--device", "cpu", "--output-dir", "./~x"]
+    run = flags.parse("", task1_simplecnn.DEFAULTS, words)
+    words = shlex.split(run.command)[2:]
+    assert words[-4:] == ["--output-dir", "./~x", "--data-dir", "the data"]
+    assert flags.parse("", task1_simplecnn.DEFAULTS, words).output_dir == run.output_dir == Path("~x")
+    words = shlex.split(flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir=-x"]).command)[2:]
+    assert flags.parse("", task1_simplecnn.DEFAULTS, words).output_dir == Path("-x")
+
+
+# ---------------------------------------------------------------- a run that is there already
+
+
+def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, monkeypatch, capsys):
+    record, _ = train(tmp_path, *WORDS)
+    assert "has finished before" not in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    said = f"{RUN} has finished before, with a test accuracy of {record['test_accuracy']:.3f} ("
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        with pytest.raises(SystemExit):
+            train(tmp_path, *WORDS)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(said) and "Its files stay until this new run has finished, and are then replaced." in first
+    assert re.search(r" To see the old result instead .*: .* --resume; to test the old model: .* --test$", first)
+    assert {path: path.read_bytes() for path in before} == before  # they did stay
+    # Now --resume would go on with the second run, so it is not what shows the first.
+    train(tmp_path, *WORDS, "--resume")
+    how_far, again, *_ = capsys.readouterr().out.splitlines()
+    assert "is unfinished: 1 of 2" in how_far and again.startswith(said) and again.endswith("are then replaced.")
+
+    (tmp_path / "plots" / f"{RUN}.json").write_text("{")
+    train(tmp_path, *WORDS)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{RUN} has finished before, but its record cannot be read (") and "--resume" not in first
+    train(tmp_path, *WORDS, "--restart")
+    assert capsys.readouterr().out.startswith(said)
+
+
+def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsys):
+    train(tmp_path, *WORDS, "--resume")
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"There is nothing to resume of {RUN}: it begins at epoch 1."
+    assert sum(line.startswith("Epoch ") for line in others) == 2
+
+
+def test_the_table_of_layers_is_not_printed_again_on_resuming(made_up, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        with pytest.raises(SystemExit):
+            train(tmp_path, *WORDS)
+    assert "Conv2d-1 " in capsys.readouterr().out
+    train(tmp_path, *WORDS, "--resume")
+    printed = capsys.readouterr().out
+    assert "Conv2d-1 " not in printed and "FLOPs" not in printed and "Run:     " in printed
+
+
+# ---------------------------------------------------------------- signals
+
+
+def test_a_second_signal_does_not_interrupt_the_tidying_up(tmp_path, monkeypatch, capsys, without_pictures):
+    """One that comes while the folder of a dry run is removed, and one while the message is printed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cleanup, what_to_do, epoch = tempfile.TemporaryDirectory.cleanup, common.checkpoint.advice, common.train_epoch
+
+    def again(number, real):
+        def signalled(*how):
+            signal.raise_signal(number)
+            return real(*how)
+
+        return signalled
+
+    monkeypatch.setattr(common, "train_epoch", again(signal.SIGINT, epoch))
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", again(signal.SIGTERM, cleanup))
+    monkeypatch.setattr(common.checkpoint, "advice", again(signal.SIGINT, what_to_do))
+    with pytest.raises(SystemExit, match="130"):
+        task1_simplecnn.main(["--dry-run", "--device", "cpu"])
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_a_signal_that_something_has_swallowed_can_be_repeated(monkeypatch):
+    with exits.signals_as_exceptions():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # at once: the same
+        monkeypatch.setattr(exits, "AT_ONCE", 0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def history_of(loss, accuracy, epochs, rate=0.001, seconds=24.0):
+    metrics = {"learning_rate": rate, "train_loss": loss, "val_loss": loss, "seconds": seconds}
+    metrics |= {"train_accuracy": accuracy, "val_accuracy": accuracy}
+    return [{"epoch": epoch, **metrics} for epoch in range(1, epochs + 1)]
+
+
+def test_the_line_of_an_epoch_fits_80_columns_and_tells_the_time_left(capsys):
+    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--epochs", "80", "--device", "cpu"])
+    common.print_epoch(history_of(1.64537, 0.40261, 1), run)
+    assert capsys.readouterr().out == "Epoch  1/80  lr 0.001     train 1.645 40.3%  val 1.645 40.3%  31:36 left *\n"
+    common.print_epoch(history_of(0.5, 0.8, 80), run)
+    assert capsys.readouterr().out == "Epoch 80/80  lr 0.001     train 0.500 80.0%  val 0.500 80.0%  00:00 left\n"
+    for loss, accuracy, epochs, seconds in ((1.2345e7, 0.1, 80, 40), (12.3456, 0.1, 999, 30), (0.00001, 1, 80, 3600)):
+        run.epochs = epochs
+        common.print_epoch(history_of(loss, accuracy, 1, rate=7.8125e-06, seconds=seconds), run)
+        assert len(capsys.readouterr().out) <= 81  # with the end of the line
+
+
+def test_the_time_left_is_that_of_the_run(monkeypatch):
+    clock = iter([100.0, 130.0, 130.0, 130.0])
+    monkeypatch.setattr("lab.progress.time.monotonic", lambda: next(clock))
+    progress = Progress("Epoch 1/3", "batch", total=10, later=20)
+    assert progress.left() == "?"
+    progress.done = 5
+    assert progress.left() == "02:30"  # 25 steps at 6 seconds
+    progress.done = 11  # a download may bring more than it said
+    progress.later = 0
+    assert progress.left() == "00:00"
+
+
+def test_without_a_terminal_a_plain_line_tells_how_far_an_epoch_is(made_up, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lab.progress.PAUSE", -1)
+    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total - self.done + self.later} batches")
+    train(tmp_path, "--limit", "100", "--batch-size", "40", "--epochs", "2")
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": batch" in line]
+    assert lines == [f"Epoch  {n // 3 + 1}/2: batch {n % 3 + 1} of 3, {5 - n} batches left" for n in range(6)]
+
+
+def on_a_terminal(command, columns):
+    """What a command prints on a terminal that claims to have so many columns, and its exit code."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))  # not on Windows
+    main_end, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, cwd=flags.ROOT
+    ) as process:
+        os.close(terminal)
+        printed = b""
+        while True:
+            try:
+                piece = os.read(main_end, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            printed += piece
+    os.close(main_end)
+    return printed, process.returncode
+
+
+def test_a_terminal_gets_a_progress_bar():
+    printed, code = on_a_terminal([sys.executable, "task1_simplecnn.py", "--dry-run"], columns=80)
+    assert code == 0
+    bars = re.findall(rb"\r(Epoch  1/2: +\d+%\|[^\r]*)", printed)
+    assert re.search(rb"batch/s, \d\d:\d\d left\]", bars[-1]) and all(len(bar.decode()) <= 80 for bar in bars)
+
+
+@pytest.mark.parametrize("columns", [80, 0])
+def test_a_terminal_that_claims_no_columns_gets_lines(columns):
+    code = (
+        "import time; from lab import progress; progress.PAUSE = -1\n"
+        "bar = progress.Progress('Epoch 1/2', 'batch', 2, mininterval=0); bar.update(); bar.update()"
+    )
+    printed, _ = on_a_terminal([sys.executable, "-c", code], columns)
+    lines = rb"Epoch 1/2: batch 1 of 2, \d\d:\d\d left\r\nEpoch 1/2: batch 2 of 2, 00:00 left\r\n"
+    assert bool(re.fullmatch(lines, printed)) == (columns == 0) and (b"\rEpoch 1/2: 100%" in printed) == (columns == 80)
+
+
+def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
+    assert [reported_accuracy(run.task, run.changes | {"seed": 2}) for run in FIGURES] == [
+        *(0.817, 0.853, 0.845, 0.783, 0.715, 0.796, 0.521, 0.797, 0.820)  # lab_report.txt
+    ]
+    result = {"test_loss": 0.5, "test_accuracy": 0.75}
+    for words, beside in ((["--seed", "1"], " (report: 0.817)"), (["--limit", "100"], ""), (["--no-aug"], "")):
+        common.print_test(result, flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu", *words]))
+        assert capsys.readouterr().out == f"Test loss: 0.500, Test accuracy: 0.750{beside}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("--epoch 3", "--epochs"),
+        ("--batch_size=64", "--batch-size"),
+        ("--seeed=2147483647", "--seed"),
+        ("--noaug", "--no-aug"),
+        ("--constant_lr", "--constant-lr"),
+        ("--resum", "--resume"),
+        ("--learning-rate 0.1", None),
+        ("extra", None),
+    ],
+)
+def test_a_flag_that_is_not_known_is_told_with_the_one_that_was_meant(words, meant, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        task1_simplecnn.main(words.split())
+    hint = f" Did you mean {meant}?" if meant else ""
+    assert f"error: unrecognized arguments: {words}.{hint} (--help lists the flags)\n" in capsys.readouterr().err
+
+
+def test_the_report_knows_what_was_meant_too(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        report.main(["--seed", "1"])
+    assert "Did you mean --seeds?" in capsys.readouterr().err
