@@ -41,7 +41,10 @@ def make_folders(files: Files) -> None:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, with what torch stores for its compiler as soon as an optimizer is built."""
+    """A folder that is gone afterwards, with what torch stores for its compiler.
+
+    torch makes a folder for that as soon as an optimizer is built or torchvision is imported.
+    """
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get(COMPILER_CACHE)
         os.environ[COMPILER_CACHE] = folder

@@ -123,7 +123,7 @@ def pillow_for_photos() -> Iterator[None]:
 
 
 def decoded(content: bytes) -> Image.Image:
-    """The image of a file, with all its pixels; also if metadata, or the last bytes of a JPEG, are damaged."""
+    """The image in the bytes of a file; also if its metadata are damaged, or the last bytes of a JPEG are missing."""
     try:
         return loaded(content)
     except (Image.DecompressionBombError, MemoryError):
@@ -166,9 +166,9 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def range_of(image: Image.Image) -> tuple[int | None, bool]:
-    """How many bits a grey pixel of more than 8 has, all of them set in white; and whether it is black that has them.
+    """How many bits a grey pixel has where it has more than 8; and whether the format is inverted, so that 0 is white.
 
-    The bits are None where the format does not define white: for numbers that have a sign, or a fraction.
+    The bits are None where the format does not say which number is white: for those that have a sign, or a fraction.
     """
     if image.format == "TIFF":
         unsigned = image.tag_v2.get(SAMPLE_FORMAT, (1,))[0] == 1
