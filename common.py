@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab import checkpoint, cifar10, claims, diagnosis, exits, faster, files, flags, photos, summary
+from lab import checkpoint, cifar10, claims, diagnosis, exits, faster, files, flags, photos, precision, summary
 from lab.cifar10 import CLASSES
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
@@ -78,7 +78,7 @@ def describe(model: nn.Module, run: Run) -> None:
 
 
 def print_configuration(run: Run) -> None:
-    conditions = checkpoint.environment(run.device)
+    conditions = checkpoint.environment(run)
     mean, std = (" ".join(f"{value:.4f}" for value in run.config[name]) for name in ("mean", "std"))
     normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
     patience = f" (patience {run.patience})" if run.patience else ""
@@ -88,7 +88,7 @@ def print_configuration(run: Run) -> None:
     print(f"Augment: {'no' if run.no_aug else 'random crop, flip and rotation, in training and validation'}")
     print(f"Train:   {run.epochs} epochs{patience}, batches of {run.batch_size}, seed {run.seed}")
     print(f"Adam:    learning rate {run.lr:g}, {schedule}")
-    print(f"Device:  {conditions['device']}, {conditions['threads']} threads, torch {conditions['torch']}")
+    print("Device:  {device}, {precision}, {threads} threads, torch {torch}".format_map(conditions))
 
 
 # ---------------------------------------------------------------- randomness
@@ -110,11 +110,6 @@ def generator_for(seed: int, epoch: int, purpose: int) -> torch.Generator:
 
 
 # ---------------------------------------------------------------- the device
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on a device that has it itself, else float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=faster.has_bfloat16(device))
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -238,8 +233,8 @@ def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
 def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> list[dict]:
     """Train ``model``, leave it with the weights of its best epoch, and return the history: a dict for each epoch.
 
-    Adam, cross-entropy, StepLR (lab report, training configuration). After each epoch the curves, and a state that has
-    the best weights so far, are on disk. If ``run`` has such a state, goes on from there.
+    Adam, cross-entropy, StepLR (lab report, training configuration). After each epoch a state with the best weights so
+    far is saved; the curves are drawn at most every 15 seconds. If ``run`` has such a state, goes on from there.
     Raises FloatingPointError: a loss is not finite; OSError: a file cannot be written.
     """
     faster.keep_memory()
@@ -247,6 +242,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
     optimizer = torch.optim.Adam(rebuilt.parameters(), lr=run.lr, fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP_SIZE, gamma=1.0 if run.constant_lr else GAMMA)
     history, best = begin_or_resume(optimizer, scheduler, run)
+    drawn = -math.inf
     print("Loss and accuracy of each epoch (*: the best validation accuracy so far), time left:")
     while len(history) < run.epochs and not out_of_patience(history, run.patience):
         metrics = train_and_validate(rebuilt, optimizer, train_set, val_set, run, epoch=len(history) + 1)
@@ -256,7 +252,9 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(model)
         checkpoint.save_state(run, history, best, model=model, adam=optimizer)
-        save_figure(run.files.live, run.name, draw_curves, {"run": run.name, "history": history})
+        if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
+            save_figure(run.files.live, run.name, draw_curves, {"run": run.name, "history": history})
+            drawn = time.monotonic()
         print_epoch(history, run)
     model.load_state_dict(best)
     return history
@@ -282,7 +280,9 @@ def train_and_validate(
     started, lr = time.perf_counter(), optimizer.param_groups[0]["lr"]
     train_loss, train_accuracy = train_epoch(model, optimizer, train_set, run, epoch)
     _, augmentation = sample_epoch(val_set, run, epoch, VALIDATION)
-    val_loss, val_accuracy = score(predict_logits(model, val_set, augmentation), val_set.labels)
+    with precision.autocast(run):
+        logits = predict_logits(model, val_set, augmentation)
+    val_loss, val_accuracy = score(logits, val_set.labels)
     if not math.isfinite(val_loss):
         raise FloatingPointError(
             f"The validation loss is no longer finite ({val_loss:g}) after epoch {epoch} at learning rate {lr:g}."
@@ -329,7 +329,7 @@ def train_epoch(
     later = steps * (run.epochs - epoch)
     with Progress(f"Epoch {epoch:2}/{run.epochs}", "batch", steps, later) as progress:
         for images, labels in batches(dataset, run.batch_size, order, augmentation):
-            loss, logits = train_step(model, optimizer, images, labels)
+            loss, logits = train_step(model, optimizer, images, labels, run)
             losses.append(loss)
             loss_sum += loss * len(labels)
             correct += (logits.argmax(1) == labels).sum()
@@ -349,10 +349,10 @@ def check_finite(losses: list[torch.Tensor], where: str) -> None:
 
 
 def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, run: Run
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of the optimizer; return the mean loss, and the logits [B, 10] as they were before it."""
-    with autocast(images.device):
+    with precision.autocast(run):
         logits = model(images)
         loss = F.cross_entropy(logits, labels)
     optimizer.zero_grad()
@@ -374,11 +374,14 @@ def sample_epoch(dataset: Dataset, run: Run, epoch: int, purpose: int) -> tuple[
 
 @torch.inference_mode()
 def predict_logits(model: nn.Module, dataset: Dataset, augmentation: torch.Tensor | None = None) -> torch.Tensor:
-    """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4]."""
+    """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4].
+
+    Outside of autocast all is float32, so that a checkpoint gives the same everywhere, but for the last digits.
+    """
     model.eval()
     order, logits = torch.arange(len(dataset.labels), device=dataset.labels.device), []
-    for images, _ in batches(dataset, 500, order, augmentation):
-        with autocast(images.device):
+    with precision.without_tf32(order.device):
+        for images, _ in batches(dataset, 500, order, augmentation):
             logits.append(model(images).float())
     return torch.cat(logits)
 

@@ -12,9 +12,10 @@ from typing import NoReturn
 import torch
 from torch import nn
 
-from lab import exits, faster
+from lab import exits
 from lab.files import atomic_write, shown
 from lab.flags import Run
+from lab.precision import precision_of
 from lab.record import (
     best_of,
     first_problem,
@@ -114,12 +115,13 @@ def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def environment(device: torch.device) -> dict:
+def environment(run: Run) -> dict:
     """What the numbers of a run depend on beside its settings."""
+    device = run.device
     return {
         "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
-        "precision": "bfloat16" if faster.has_bfloat16(device) else "float32",
+        "precision": precision_of(run),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
     }
@@ -138,7 +140,7 @@ def save_state(run: Run, history: list[dict], best: dict[str, torch.Tensor], **p
 def environments(run: Run, history: list[dict]) -> list[dict]:
     """One for each set of conditions under which the epochs of ``history`` were trained, with its first epoch."""
     before, done = (run.state["environments"], len(run.state["history"])) if run.state else ([], 0)
-    now = environment(run.device)
+    now = environment(run)
     if len(history) == done or (before and not differences(before[-1], now)):
         return before
     return [*before, {"from_epoch": done + 1} | now]
@@ -203,7 +205,7 @@ def unfinished_state(run: Run) -> dict | None:
         go_on, begin = (f"{run.command} --{word}" for word in ("resume", "restart"))
         raise SystemExit(f"{how_far(run, state)} To go on: {go_on}; to throw that away and begin again: {begin}")
     print(how_far(run, state))
-    if changed := differences(state["environments"][-1], environment(run.device)):
+    if changed := differences(state["environments"][-1], environment(run)):
         print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changed)}")
     return state
 

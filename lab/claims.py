@@ -49,8 +49,8 @@ FIGURES = (SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONST
 
 
 def reported_accuracy(task: str, changes: dict) -> float | None:
-    """The report's test accuracy of the run with these ``changes``, whatever the seed; None for other runs."""
-    changes = {name: value for name, value in changes.items() if name != "seed"}
+    """The report's test accuracy of the run with these ``changes``, whatever seed and precision; None for others."""
+    changes = {name: value for name, value in changes.items() if name not in ("seed", "float32")}
     return next((run.accuracy for run in FIGURES if (run.task, run.changes) == (task, changes)), None)
 
 

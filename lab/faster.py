@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from lab.precision import InFloat32
+
 Pair = tuple[int, int]  # rows, columns
 MAX_PIXELS = 4  # of the map a convolution leads to; onto larger ones PyTorch's own is faster
 
@@ -51,6 +53,8 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
             rebuilt.set_submodule(names[layer], SmallMapConv2d(layer, x.shape[2:]))
         if isinstance(layer, nn.Dropout) and layer.p < 1 and first.device.type == "cpu":
             rebuilt.set_submodule(names[layer], UniformDropout(layer.p))
+        if isinstance(layer, nn.Linear):
+            rebuilt.set_submodule(names[layer], InFloat32(rebuilt.get_submodule(names[layer])))
     for (before, _, out), (after, (x, *_), _) in itertools.pairwise(calls):
         if isinstance(before, nn.ReLU) and isinstance(after, nn.MaxPool2d) and x is out:
             relu, pool = rebuilt.get_submodule(names[before]), rebuilt.get_submodule(names[after])
@@ -63,11 +67,6 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
         raise ValueError(f"faster.rebuild does not know how to rebuild {type(model).__name__}; train it as it is.")
     model.train(was_training)
     return rebuilt.train(was_training)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself: NVIDIA GPUs since Ampere."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def is_simple(conv: nn.Conv2d) -> bool:
@@ -97,12 +96,8 @@ def keep_memory() -> None:
         glibc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-class UniformDropout(nn.Module):
+class UniformDropout(nn.Dropout):
     """nn.Dropout, which on an AMD CPU draws numbers of 53 bits, one after the other; 24 bits and a comparison do."""
-
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = p
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -129,7 +124,7 @@ class SmallMapConv2d(nn.Module):
         self.padding = conv.padding[0] - rows.start, conv.padding[1] - columns.start
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        if x.device.type == "cpu":
             return RowByRow.apply(x, self.weight, self.stride, self.padding)
         weight = self.weight.permute(0, 3, 1, 2)
         if x.device.type == "mps":  # else the result is channels last there, too (see common.memory_format)
@@ -145,6 +140,7 @@ class RowByRow(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # under autocast, which does not know this
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair):
         depth, *kernel, channels = weight.shape
         ctx.height_width = x.shape[2:]
@@ -158,6 +154,7 @@ class RowByRow(torch.autograd.Function):
         return out.view(len(x), height, width, depth).permute(0, 3, 1, 2)
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         pixels, weight = ctx.saved_tensors

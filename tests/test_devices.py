@@ -1,6 +1,4 @@
-"""What can be seen of a GPU without one: where tensors are, what waits for the device, and autocast."""
-
-import json
+"""What can be seen of a GPU without one: where tensors are, and what waits for the device."""
 
 import pytest
 import torch
@@ -9,9 +7,8 @@ from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import common
-import task1_simplecnn
 import task2_resnet18
-from lab import faster, flags
+from lab import faster, flags, precision
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -46,20 +43,13 @@ def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
             model = faster.rebuild(network(), (3, 32, 32)).train()
         order, draws = common.sample_epoch(train_set, run, 1, common.TRAINING)
         for images, labels in common.batches(train_set, 64, order, draws):
-            with common.autocast(images.device):
+            with precision.autocast(run):
                 loss = F.cross_entropy(model(images), labels)
             assert {images.device.type, labels.device.type, loss.device.type} == {"cuda"}
             assert images.is_contiguous(memory_format=torch.channels_last)
         _, draws = common.sample_epoch(val_set, run, 1, common.VALIDATION)
         logits = common.predict_logits(model, val_set, draws)
         assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", torch.float32, (30, 10))
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_a_gpu_computes_in_bfloat16_if_it_has_it_itself(monkeypatch, native):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
-    assert faster.has_bfloat16(torch.device("cuda")) is native
-    assert not faster.has_bfloat16(torch.device("cpu")) and not faster.has_bfloat16(torch.device("mps"))
 
 
 class Copies(TorchDispatchMode):
@@ -121,26 +111,3 @@ def test_a_longer_epoch_reads_no_more_numbers_back(network, task, monkeypatch, c
             common.train_epoch(model, optimizer, train_set, run, 1)
         waits.append(counter.count)
     assert waits[0] == waits[1] > 0
-
-
-@pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
-def test_training_in_bfloat16_learns_what_float32_does(task, made_up, monkeypatch, tmp_path):
-    """The whole script under autocast, as on a GPU that has bfloat16."""
-    histories, seen = [], set()
-    cross_entropy = F.cross_entropy
-    monkeypatch.setattr(
-        F, "cross_entropy", lambda logits, labels: seen.add(logits.dtype) or cross_entropy(logits, labels)
-    )
-    for bfloat16 in (False, True):
-        autocast = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
-        monkeypatch.setattr(common, "autocast", lambda device, autocast=autocast: autocast)
-        words = ["--epochs", "3", "--limit", "45", "--batch-size", "15", "--device", "cpu"]  # 15 is quick without AMX
-        task.main([*words, "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
-        assert (torch.bfloat16 in seen) == bfloat16
-        (record,) = (tmp_path / "plots").glob("*.json")
-        histories.append(json.loads(record.read_text())["history"])
-        (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
-        assert torch.bfloat16 not in {tensor.dtype for tensor in torch.load(checkpoint)["model"].values()}
-    single, half = ([epoch["train_loss"] for epoch in history] for history in histories)
-    assert half[0] == pytest.approx(single[0], rel=0.1)  # after that, rounding has taken them apart
-    assert half[-1] < 0.7 * half[0] and single[-1] < 0.7 * single[0]

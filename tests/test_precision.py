@@ -1,0 +1,248 @@
+"""bfloat16 and float32: which device computes in which, and what of a run does. Both are forced on every machine."""
+
+import copy
+import types
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_runs import assert_same_run, interrupt_in_epoch, train
+from torch import nn
+
+import common
+import task1_simplecnn
+import task2_resnet18
+from lab import faster, flags, precision
+from task1_simplecnn import SimpleCNN
+from task2_resnet18 import ResNet18
+
+BOTH = pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
+SHORT = ["--limit", "45", "--batch-size", "15"]  # of 15 images, a CPU without bfloat16 computes in no time, too
+
+
+@pytest.fixture
+def bfloat16(monkeypatch):
+    """Let every device have bfloat16 itself."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+
+
+# ---------------------------------------------------------------- which device computes in which
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_computes_in_bfloat16_if_it_has_it_itself(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert precision.has_bfloat16(torch.device("cuda")) is native
+    assert not precision.has_bfloat16(torch.device("mps"))
+
+
+CPUS = {  # what the newest PyTorch tells of it, what the oldest one did, and what its operations may use
+    "Zen 4": ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True, "AVX512"),
+    "Sapphire Rapids": ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": True}, True, "AVX512"),
+    "Ice Lake": ({"avx512_f": True, "avx512_bf16": False}, False, "AVX512"),
+    "Zen 3": ({"avx512_f": False, "avx512_bf16": False}, False, "AVX2"),
+    "Zen 4, told to do without": ({"avx512_f": True, "avx512_bf16": True}, True, "AVX2"),
+    "Graviton 3": ({"neon": True, "bf16": True, "sve_bf16": True}, False, "SVE256"),
+}
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("name", CPUS)
+def test_a_cpu_computes_in_bfloat16_if_it_has_it_itself(monkeypatch, name, onednn):
+    has, oldest, usable = CPUS[name]
+    cpu = types.SimpleNamespace(get_capabilities=lambda: has)
+    expected = name in ("Zen 4", "Sapphire Rapids") and onednn
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: usable)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.setattr(torch, "cpu", cpu)
+    assert precision.has_bfloat16(torch.device("cpu")) is expected
+    monkeypatch.setattr(torch, "cpu", types.SimpleNamespace(_is_avx512_bf16_supported=lambda: oldest))
+    assert precision.has_bfloat16(torch.device("cpu")) is expected
+
+
+def test_this_pytorch_can_be_asked():
+    """With whatever answer: by one of the two ways."""
+    ways = hasattr(torch.cpu, "get_capabilities") and "avx512_bf16" in torch.cpu.get_capabilities()
+    arm = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2", "AVX512")
+    assert ways or arm or torch.cpu._is_avx512_bf16_supported() in (True, False)
+
+
+# ---------------------------------------------------------------- what of a run computes in which
+
+
+@BOTH
+@pytest.mark.parametrize("words", [[], ["--float32"]])
+def test_training_and_validation_may_be_in_bfloat16_the_test_is_not(
+    task, words, made_up, bfloat16, monkeypatch, tmp_path, capsys
+):
+    real, convolutions, logits = F.conv2d, [], []
+    cross_entropy = F.cross_entropy
+
+    def seen(x, weight, *how):
+        out = real(x, weight, *how)
+        convolutions.append((len(x), out.dtype))
+        return out
+
+    monkeypatch.setattr(F, "conv2d", seen)
+    monkeypatch.setattr(F, "cross_entropy", lambda x, y: logits.append(x.dtype) or cross_entropy(x, y))
+    record, weights = train(tmp_path, "--epochs", "1", "--limit", "300", "--batch-size", "15", *words, script=task)
+    assert precision.precision_of(flags.parse("", task.DEFAULTS, words)) == record["environments"][0]["precision"]
+    lower = torch.float32 if words else torch.bfloat16
+    assert record["run"].endswith("_float32") == bool(words)
+    assert {dtype for size, dtype in convolutions if size == 15} == {lower}
+    assert set(logits) == {torch.float32}
+    # 30 images are validated, then 30 tested: those in each convolution of the script's own network, in float32.
+    evaluated = [dtype for size, dtype in convolutions if size == 30]
+    network = SimpleCNN if task is task1_simplecnn else ResNet18
+    layers = sum(isinstance(layer, nn.Conv2d) for layer in network().modules())
+    assert set(evaluated[-layers:]) == {torch.float32} and set(evaluated[:-layers]) == {lower}
+    assert torch.bfloat16 not in {tensor.dtype for tensor in weights["model"].values()}
+    assert f"\nDevice:  cpu, {'float32' if words else 'bfloat16'}, " in capsys.readouterr().out
+
+
+def test_without_tf32_leaves_everything_as_it_was():
+    flag = torch.backends.cudnn
+    before = flag.enabled, flag.allow_tf32, flag.benchmark, flag.deterministic
+    with precision.without_tf32(torch.device("cuda")):
+        assert flag.enabled and not flag.allow_tf32
+    assert (flag.enabled, flag.allow_tf32, flag.benchmark, flag.deterministic) == before
+    assert before[1]  # else this has shown nothing
+    with precision.without_tf32(torch.device("cpu")):
+        assert flag.allow_tf32
+
+
+def test_a_gpu_tests_without_tf32(monkeypatch):
+    asked = []
+    without = precision.without_tf32
+    monkeypatch.setattr(precision, "without_tf32", lambda device: asked.append(device) or without(torch.device("cuda")))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    allowed = []
+    model.register_forward_hook(lambda *call: allowed.append(torch.backends.cudnn.allow_tf32))
+    images, labels = torch.zeros(3, 3, 32, 32, dtype=torch.uint8), torch.arange(3)
+    common.evaluate(model, common.Dataset(images, labels, torch.zeros(3, 1, 1), torch.ones(3, 1, 1)))
+    assert asked == [torch.device("cpu")] and allowed == [False]
+
+
+@BOTH
+def test_a_run_in_bfloat16_resumes_bit_for_bit(task, made_up, bfloat16, monkeypatch, tmp_path):
+    words = ["--epochs", "2", *SHORT]
+    whole = train(tmp_path / "whole", *words, script=task)
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        with pytest.raises(SystemExit):
+            train(tmp_path / "parts", *words, script=task)
+    parts = train(tmp_path / "parts", *words, "--resume", script=task)
+    assert_same_run(whole, parts)
+    assert whole[0]["environments"][0]["precision"] == "bfloat16"
+
+
+def test_resuming_in_another_precision_is_told(made_up, bfloat16, monkeypatch, tmp_path, capsys):
+    words = ["--epochs", "2", *SHORT]
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        with pytest.raises(SystemExit):
+            train(tmp_path, *words)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
+    record, _ = train(tmp_path, *words, "--resume")
+    assert "may differ a little: precision bfloat16 -> float32\n" in capsys.readouterr().out
+    assert [(it["from_epoch"], it["precision"]) for it in record["environments"]] == [(1, "bfloat16"), (2, "float32")]
+
+
+# ---------------------------------------------------------------- what it does to the numbers
+
+
+@BOTH
+def test_training_in_bfloat16_learns_what_float32_does(task, made_up, bfloat16, tmp_path):
+    histories = []
+    for words in (["--float32"], []):
+        record, _ = train(tmp_path / "-".join(["run", *words]), "--epochs", "3", *SHORT, *words, script=task)
+        histories.append([epoch["train_loss"] for epoch in record["history"]])
+    single, half = histories
+    assert single != half
+    assert half[0] == pytest.approx(single[0], rel=0.1)  # after that, rounding has taken them apart
+    assert half[-1] < 0.7 * half[0] and single[-1] < 0.7 * single[0]
+
+
+def relative_error(ours, exact):
+    return ((ours.double() - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_small_map_convolution_in_bfloat16_is_right_within_its_rounding(size, stride):
+    """Beside the same layer in double precision; bfloat16 rounds by up to 2^-9, a few times on the way."""
+    if (size, stride) == (4, 1):
+        pytest.skip("is on 4x4 maps, where PyTorch's own convolution stays")
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(64, 32, 3, stride, 1, bias=False))
+    rebuilt = faster.rebuild(plain, (64, size, size))
+    exact = copy.deepcopy(rebuilt).double()
+    x, grad = torch.randn(16, 64, size, size), torch.randn_like(plain(torch.randn(16, 64, size, size)))
+    results = []
+    for network, dtype in ((rebuilt, torch.float32), (exact, torch.float64)):
+        images = x.detach().to(dtype, copy=True).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.float32):
+            out = network(images)
+        (out.to(dtype) * grad).sum().backward()
+        results.append((out.detach(), images.grad, network[0].weight.grad))
+    assert results[0][0].dtype == torch.bfloat16 and {it.dtype for it in results[0][1:]} == {torch.float32}
+    for ours, expected in zip(*results, strict=True):
+        assert 1e-4 < relative_error(ours, expected) < 2**-8
+
+
+@pytest.mark.parametrize("layer", [faster.UniformDropout(0.5), precision.InFloat32(nn.Linear(64, 10))])
+def test_the_other_rebuilt_layers_in_bfloat16(layer):
+    torch.manual_seed(0)
+    x = torch.randn(16, 64).bfloat16()
+    results = []
+    for network, dtype in ((layer, torch.bfloat16), (copy.deepcopy(layer).double(), torch.float64)):
+        images = x.detach().to(dtype, copy=True).requires_grad_()
+        torch.manual_seed(1)  # the same dropout
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            out = network(images)
+        out.sum().backward()
+        results.append((out.detach(), images.grad))
+    for ours, expected in zip(*results, strict=True):
+        assert relative_error(ours, expected) < 2**-8
+
+
+@pytest.mark.parametrize("network", [SimpleCNN, ResNet18])
+def test_the_gradients_of_both_networks_in_bfloat16(network):
+    """Each is about as far from double precision as that of the plain network under PyTorch's own autocast."""
+    torch.manual_seed(0)
+    plain = network().eval()  # without dropout, and with batch norm that does not amplify
+    rebuilt = faster.rebuild(plain, (3, 32, 32))
+    images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
+    gradients = []
+    for model, bfloat16 in ((copy.deepcopy(plain).double(), False), (plain, True), (rebuilt, True)):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            logits = model(images.to(next(model.parameters()).dtype))
+        F.cross_entropy(logits.to(next(model.parameters()).dtype), labels).backward()
+        found = {name.replace("fc.0", "fc"): parameter.grad.clone() for name, parameter in model.named_parameters()}
+        for name, layer in model.named_modules():
+            if isinstance(layer, faster.SmallMapConv2d):
+                whole = torch.zeros_like(plain.get_submodule(name).weight)
+                whole[layer.taps] = layer.weight.grad.permute(0, 3, 1, 2)
+                found[f"{name}.weight"] = whole
+        gradients.append(found)
+    exact, theirs, ours = gradients
+    errors = {
+        name: (relative_error(ours[name], exact[name]), relative_error(theirs[name], exact[name])) for name in exact
+    }
+    assert all(mine < 1.5 * their + 2**-8 for mine, their in errors.values()), errors
+
+
+def test_logits_are_rarely_equal(bfloat16):
+    """Of those with eight bits, every hundredth image or so has two largest ones."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu"])
+    images, labels = torch.randint(256, (2000, 3, 32, 32), dtype=torch.uint8), torch.zeros(2000, dtype=torch.int64)
+    dataset = common.Dataset(images, labels, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    ties = []
+    for network in (model, faster.rebuild(model, (3, 32, 32))):
+        with precision.autocast(run):
+            two = common.predict_logits(network, dataset).topk(2).values
+        ties.append((two[:, 0] == two[:, 1]).sum().item())
+    assert ties[0] > 5 and ties[1] == 0
