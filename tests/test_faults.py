@@ -164,12 +164,12 @@ IN_WRITING = [  # the moment, the end of the file's name, at which of its writin
     ("synced", ".last.pt", 3),
     ("opened", ".pt", 1),
     ("half", ".pt", 1),
-    ("half", ".live.png", 2),
+    ("half", ".live.png", 1),
     ("half", ".png", 1),
     ("half", ".json", 1),
     ("named", ".json", 1),
     ("named", ".pt", 1),
-    ("removing", ".live.png", 4),
+    ("removing", ".live.png", 1),
     ("removing", ".last.pt", 4),
 ]
 
