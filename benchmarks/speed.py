@@ -1,18 +1,26 @@
 """How fast: whole training steps of this project beside those of plain PyTorch, in one run, on the real images.
 
-    python benchmarks/speed.py                  both networks, on all that the machine has; about 5 minutes
+    python benchmarks/speed.py                  both networks, on all that the machine has; 20 minutes a precision
     python benchmarks/speed.py --threads 1      with one thread
 
-Three variants, each in a process of its own, take turns, A B C A B C ...; the others sleep meanwhile:
+Four variants take turns, A A+ B C, then C B A+ A, and so on; who has no turn sleeps:
 
-    A  plain PyTorch, as most scripts do it: torchvision's CIFAR10 with its transforms on PIL images, a DataLoader with
-       the number of workers that is best here, torchvision's resnet18 (or the same SimpleCNN), everything as by default
-    B  this project, through the functions that the scripts call
-    C  its ceiling: B's training step again and again on one batch that is augmented and in place
+    A   plain PyTorch, as most scripts do it: torchvision's CIFAR10 with its transforms on PIL images, a DataLoader with
+        the number of workers that is best here, torchvision's resnet18 (or the same SimpleCNN), all else as by default
+    A+  plain PyTorch with all that its tuning guide says and that helps here: bfloat16 by autocast where the device has
+        it, channels last, fused Adam, no bias before a batch norm, an allocator that keeps memory, the faster of
+        transforms on PIL images and v2 on tensors, each with its best number of workers; and torch.compile, if there is
+        a C++ compiler and it is faster
+    B   this project, through the functions that the scripts call
+    C   its ceiling: B's training step again and again on one batch that is augmented and in place
 
-B also goes through its batches without training, for the share of the data path. Every figure is a median over the
-rounds, every ratio the median of the rounds' ratios. They are printed, and written as JSON. A's workers may use other
-cores than those of --threads. On a GPU that has bfloat16, B uses it, as the scripts do, and A does not.
+A, A+ and B have a process each; C is in B's, with its network and its memory, so that nothing but the batch differs. B
+also goes through its batches without training, for the share of the data path, and runs one large convolution, for the
+floor: the time that the arithmetic of a step takes at the rate of that convolution.
+
+Where the device has bfloat16, all of this is measured twice: A+, B and C in bfloat16, then in float32. A is always in
+float32. Every figure is a median over the rounds; every ratio is one of images per second, and the median of the
+rounds' ratios. They are printed, and written as JSON. Workers may use other cores than those of --threads.
 """
 
 import argparse
@@ -24,26 +32,28 @@ import math
 import multiprocessing
 import os
 import platform
+import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 from torchvision import transforms
+from torchvision.transforms import v2
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-
 import common
 import task1_simplecnn
 import task2_resnet18
-from lab import cifar10, faster, flags
+from lab import cifar10, faster, flags, precision
 from lab.checkpoint import environment
 from lab.files import atomic_write
 from task1_simplecnn import SimpleCNN
@@ -53,20 +63,31 @@ TASKS = {  # the network, A's, and the settings
     "task1_simplecnn": (SimpleCNN, SimpleCNN, task1_simplecnn.DEFAULTS),
     "task2_resnet18": (ResNet18, lambda: torchvision.models.resnet18(num_classes=10), task2_resnet18.DEFAULTS),
 }
-WARM_UP, STEPS = 5, 40  # of each turn
-Variant = dict[str, Callable[[int], None]]  # what can be timed, each for a number of steps
-
-
-def plain(run: flags.Run, workers: int) -> Variant:
-    """A."""
-    augmentation = [
+WARM_UP, STEPS = 5, 30  # of each turn
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+AUGMENTATION = {
+    "PIL": [
         transforms.RandomCrop(32, padding=4),
         transforms.RandomHorizontalFlip(),
         transforms.RandomRotation(15),
         transforms.ToTensor(),
-        transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    ]
-    images = torchvision.datasets.CIFAR10(run.data_dir, transform=transforms.Compose(augmentation))
+        transforms.Normalize(MEAN, STD),
+    ],
+    "v2": [
+        v2.ToImage(),
+        v2.RandomCrop(32, padding=4),
+        v2.RandomHorizontalFlip(),
+        v2.RandomRotation(15),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(MEAN, STD),
+    ],
+}
+Variant = dict[str, Callable[[int], None]]  # what can be timed, each for a number of steps
+
+
+def batches_of(run: flags.Run, workers: int, kind: str) -> Iterable:
+    """The training images, again and again, by a DataLoader."""
+    images = torchvision.datasets.CIFAR10(run.data_dir, transform=transforms.Compose(AUGMENTATION[kind]))
     loader = torch.utils.data.DataLoader(
         images,
         run.batch_size,
@@ -76,7 +97,12 @@ def plain(run: flags.Run, workers: int) -> Variant:
         pin_memory=run.device.type == "cuda",
         persistent_workers=workers > 0,
     )
-    batches = itertools.chain.from_iterable(itertools.repeat(loader))
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+def plain(run: flags.Run, workers: int) -> Variant:
+    """A."""
+    batches = batches_of(run, workers, "PIL")
     model = TASKS[run.task][1]().to(run.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
 
@@ -85,14 +111,40 @@ def plain(run: flags.Run, workers: int) -> Variant:
         for images, labels in itertools.islice(batches, steps):
             images, labels = images.to(run.device, non_blocking=True), labels.to(run.device, non_blocking=True)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
+            F.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+
+    return {"train": train}
+
+
+def tuned(run: flags.Run, workers: int, kind: str, compiled: bool) -> Variant:
+    """A+."""
+    torch.backends.cudnn.benchmark = True
+    faster.keep_memory()  # as jemalloc or tcmalloc do, which the guide names
+    batches = batches_of(run, workers, kind)
+    model = TASKS[run.task][1]().to(run.device, memory_format=torch.channels_last)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):  # in both networks, a batch norm follows
+            layer.bias = None
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
+    network = torch.compile(model) if compiled else model
+
+    def train(steps: int) -> None:
+        network.train()
+        for images, labels in itertools.islice(batches, steps):
+            images = images.to(run.device, non_blocking=True, memory_format=torch.channels_last)
+            labels = labels.to(run.device, non_blocking=True)
+            optimizer.zero_grad()
+            with precision.autocast(run):
+                loss = F.cross_entropy(network(images), labels)
+            loss.backward()
             optimizer.step()
 
     return {"train": train}
 
 
 def project(run: flags.Run) -> Variant:
-    """B, set up as ``common.train`` does it, and C."""
+    """B, set up as ``common.train`` does it, C, and the convolution that gives the floor."""
     train_set, _, _ = common.load_data(run)
     faster.keep_memory()
     model = faster.rebuild(common.build(TASKS[run.task][0], run), train_set.images.shape[1:])
@@ -105,7 +157,7 @@ def project(run: flags.Run) -> Variant:
         spread = slice(None, images * apart, apart)  # over all of memory
         return train_set._replace(images=train_set.images[spread], labels=train_set.labels[spread])
 
-    def batches(steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(steps: int) -> Iterable:
         epoch = epoch_of(steps)
         order, augmentation = common.sample_epoch(epoch, run, next(epochs), common.TRAINING)
         return common.batches(epoch, run.batch_size, order, augmentation)
@@ -117,17 +169,47 @@ def project(run: flags.Run) -> Variant:
         for _ in batches(steps):
             pass
 
-    images, labels = next(batches(1))
+    images, labels = next(iter(batches(1)))
 
     def step(steps: int) -> None:
         model.train()
         for _ in range(steps):
-            common.train_step(model, optimizer, images, labels)
+            common.train_step(model, optimizer, images, labels, run)
 
-    return {"train": train, "data": data, "step": step}
+    convolution = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(run.device, memory_format=torch.channels_last)
+    maps = torch.rand(128, 64, 16, 16, device=run.device).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def convolve(steps: int) -> None:
+        with precision.autocast(run):
+            for _ in range(steps):
+                convolution(maps)
+
+    return {"train": train, "data": data, "step": step, "convolve": convolve}
 
 
-def serve(connection: Connection, setup: Callable[..., Variant], run: flags.Run, *more: int) -> None:
+def arithmetic(network: nn.Module, images: torch.Tensor) -> float:
+    """The floating-point operations of the convolutions in a training step: forward pass and both gradients.
+
+    The images need no gradient. Taps count where they meet a pixel, not where they meet padding.
+    """
+    found = []
+
+    def count(layer: nn.Conv2d, inputs: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        (x,) = inputs
+        axes = zip(x.shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
+        taps = math.prod(sum(len(pixels) for pixels, _ in faster.windows(*axis)) for axis in axes)
+        passes = 3 if x.requires_grad else 2
+        found.append(2.0 * passes * len(x) * taps * layer.in_channels * layer.out_channels)
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    network(images)
+    return sum(found)
+
+
+def serve(connection: Connection, setup: Callable[..., Variant], run: flags.Run, *more) -> None:
     """In a process of its own: set a variant up, then time what is asked for, until ``peak`` is."""
     torch.set_num_threads(run.threads)
     on_cpu = run.device.type == "cpu"
@@ -153,7 +235,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def start(setup: Callable[..., Variant], run: flags.Run, *more: int) -> Callable[[str], float]:
+def start(setup: Callable[..., Variant], run: flags.Run, *more) -> Callable[[str], float]:
     """Start a variant; the result asks it for the seconds of a step, or for the most bytes that it has had at once."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=serve, args=(theirs, setup, run, *more))
@@ -171,37 +253,94 @@ def start(setup: Callable[..., Variant], run: flags.Run, *more: int) -> Callable
     return ask
 
 
-def compare(run: flags.Run, rounds: int) -> dict:
-    """Seconds and ratios of one task, printed and as a dict."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    rivals = {workers: start(plain, run, workers) for workers in (0, 1, 2, 4, 8, 16) if workers <= cores}
-    trials = {workers: min(ask("train") for _ in range(2)) for workers, ask in rivals.items()}
-    workers = min(trials, key=trials.get)
-    for other, ask in rivals.items():
-        if other != workers:
-            ask("peak")
-    a, b, c = rivals[workers], start(project, run), start(project, run)
-    seconds = [(a("train"), b("train"), c("step"), b("data")) for _ in range(rounds)]
-    peak_a, peak_b, _ = a("peak"), b("peak"), c("peak")
+def fastest(rivals: dict[tuple, Callable[[str], float]]) -> tuple:
+    """The key of the variant with the shortest step; the others end."""
+    trials = {}
+    for key, ask in rivals.items():
+        with contextlib.suppress(EOFError):  # torch.compile does not work everywhere
+            trials[key] = min(ask("train") for _ in range(2))
+    best = min(trials, key=trials.get)
+    for key in trials:
+        if key != best:
+            rivals[key]("peak")
+    return best
 
-    names = {"A": f"plain PyTorch ({workers} workers)", "B": "this project", "C": "its ceiling"}
-    found = {"batch_size": run.batch_size, "workers": workers}
+
+def compare(run: flags.Run, rounds: int) -> dict:
+    """Seconds and ratios of one task in one precision, printed and as a dict."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    numbers = [workers for workers in (0, 1, 2, 4, 8, 16) if workers <= cores]
+    rivals = {(workers,): start(plain, run, workers) for workers in numbers}
+    best = fastest(rivals)
+    a = rivals[best]
+    rivals = {choice: start(tuned, run, *choice) for choice in itertools.product(numbers, AUGMENTATION, (False,))}
+    best_tuned = fastest(rivals)
+    if shutil.which(os.environ.get("CXX", "g++")):
+        compiled = (*best_tuned[:2], True)
+        rivals[compiled] = start(tuned, run, *compiled)
+        best_tuned = fastest({choice: rivals[choice] for choice in (best_tuned, compiled)})
+    a_plus, b = rivals[best_tuned], start(project, run)
+
+    turns = {"A": (a, "train"), "A+": (a_plus, "train"), "B": (b, "train"), "C": (b, "step")}
+    turns |= {"data": (b, "data"), "convolution": (b, "convolve")}
+    seconds = {name: [] for name in turns}
+    for number in range(rounds):
+        for name in turns if number % 2 == 0 else reversed(turns):
+            ask, wanted = turns[name]
+            seconds[name].append(ask(wanted))
+    peaks = {name: ask("peak") / 1e6 for name, ask in (("A", a), ("A+", a_plus), ("B", b))}
+
+    def ratio(name: str) -> float:
+        return statistics.median(other / ours for other, ours in zip(seconds[name], seconds["B"], strict=True))
+
+    work = arithmetic(TASKS[run.task][0](), torch.zeros(run.batch_size, 3, 32, 32))
+    once = arithmetic(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)), torch.zeros(128, 64, 16, 16)) / 2
+    seconds["floor"] = [work / once * convolution for convolution in seconds["convolution"]]
+    found = {"batch_size": run.batch_size, "A": dict(zip(("workers",), best, strict=True))}
+    found["A+"] = dict(zip(("workers", "transforms", "compiled"), best_tuned, strict=True))
     found["milliseconds"] = {
-        name: 1000 * statistics.median(times) for name, times in zip(names, zip(*seconds, strict=True), strict=False)
+        name: 1000 * statistics.median(seconds[name]) for name in ("A", "A+", "B", "C", "data", "floor")
     }
-    found["B/A"] = statistics.median(a / b for a, b, _, _ in seconds)
-    found["B/C"] = statistics.median(c / b for _, b, c, _ in seconds)
-    found["data"] = statistics.median(data / b for _, b, _, data in seconds)
-    found["peak_megabytes"] = {"A": peak_a / 1e6, "B": peak_b / 1e6}
-    print(f"{run.task}, batches of {run.batch_size}")
+    found |= {f"B/{name}": ratio(name) for name in ("A", "A+", "C", "floor")}
+    found |= {"gigaflop": work / 1e9, "gigaflop_per_second": once / statistics.median(seconds["convolution"]) / 1e9}
+    found["peak_megabytes"] = peaks
+    print_comparison(run, found)
+    return found
+
+
+def print_comparison(run: flags.Run, found: dict) -> None:
+    workers, kind, compiled = found["A+"].values()
+    names = {
+        "A": f"plain PyTorch ({found['A']['workers']} workers)",
+        "A+": f"tuned ({workers} workers, {kind}{', compiled' * compiled})",
+        "B": "this project",
+        "C": "its ceiling",
+        "floor": f"{found['gigaflop']:.1f} GFLOP at {found['gigaflop_per_second']:.0f} a second",
+    }
+    print(f"{run.task}, batches of {run.batch_size}, {precision.precision_of(run)}")
     for name, what in names.items():
         milliseconds = found["milliseconds"][name]
-        print(
-            f"  {name}  {what:27} {1000 * run.batch_size / milliseconds:8.0f} images/s  {milliseconds:7.2f} ms a step"
-        )
-    print(f"  B/A {found['B/A']:.2f}   B/C {found['B/C']:.2f}   data path {100 * found['data']:.1f} % of B")
-    print(f"  peak memory: A {peak_a / 1e6:.0f} MB{' and its workers' if workers else ''}, B {peak_b / 1e6:.0f} MB")
-    return found
+        rate = 1000 * run.batch_size / milliseconds
+        print(f"  {name:5}  {what:32} {rate:8.0f} images/s  {milliseconds:7.2f} ms a step")
+    ratios = "   ".join(f"B/{name} {found[f'B/{name}']:.2f}" for name in ("A", "A+", "C", "floor"))
+    share = found["milliseconds"]["data"] / found["milliseconds"]["B"]
+    print(f"  {ratios}   data path {share:.1%} of B")
+    print(
+        f"  peak memory, without workers: {', '.join(f'{n} {mb:.0f} MB' for n, mb in found['peak_megabytes'].items())}"
+    )
+
+
+def describe_machine(run: flags.Run) -> dict:
+    """What the figures depend on; of the CPU also all that it can do, as far as PyTorch tells."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return environment(run) | {
+        "threads": run.threads,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cpu": capabilities.get("cpu_name", platform.processor()),
+        "capabilities": sorted(name for name, value in capabilities.items() if value is True),
+    }
 
 
 def main() -> None:
@@ -209,7 +348,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     flag = parser.add_argument
     flag("--threads", type=flags.integer(1, 1024), default=threads, metavar="N", help=f"threads of the CPU ({threads})")
-    flag("--rounds", type=flags.integer(1, 1000), default=7, metavar="N", help="turns of each variant (7)")
+    flag("--rounds", type=flags.integer(1, 1000), default=9, metavar="N", help="turns of each variant (9)")
     flag("--device", type=flags.device, default="auto", help="as of the task scripts (auto)")
     flag(
         "--json", type=Path, default=HERE / "speed.json", metavar="FILE", help="where the figures go (beside this file)"
@@ -222,19 +361,17 @@ def main() -> None:
         sys.exit(f"The real CIFAR-10 is not in {directory}; the task scripts download it.")
     multiprocessing.set_start_method("spawn")
 
-    machine = environment(chosen.device) | {
-        "threads": chosen.threads,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
-    }
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    found = {}
+    found, machine = {}, None
     try:
         for task, (_, _, defaults) in TASKS.items():
-            run = flags.parse("", defaults, ["--device", str(chosen.device)])
-            run.threads, run.data_dir = chosen.threads, directory
-            found[task] = compare(run, chosen.rounds)
+            found[task] = {}
+            for words in ([], ["--float32"]) if precision.has_bfloat16(chosen.device) else (["--float32"],):
+                run = flags.parse("", defaults, ["--device", str(chosen.device), *words])
+                run.threads, run.data_dir = chosen.threads, directory
+                if machine is None:
+                    machine = describe_machine(run)
+                    print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "capabilities"))
+                found[task][precision.precision_of(run)] = compare(run, chosen.rounds)
     finally:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()

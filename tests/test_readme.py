@@ -50,3 +50,12 @@ def test_the_example_of_predict_is_what_the_committed_weights_say(sample, tmp_pa
     command, *lines = re.search(r"python task1_simplecnn\.py (--predict .*(?:\n.+)+)\n```", README)[1].splitlines()
     task1_simplecnn.main(command.split())
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_the_table_of_speed_is_what_was_measured():
+    for task in json.loads((flags.ROOT / "benchmarks" / "speed_avx2.json").read_text())["tasks"].values():
+        found = task["float32"]
+        times = " | ".join(f"{found['milliseconds'][name]:.0f} ms" for name in ("A", "A+", "B"))
+        assert re.search(
+            rf"\| {re.escape(times)} \| \*\*{found['B/A']:.2f}\*\*.* \| \*\*{found['B/A+']:.2f}\*\* \|", README
+        )

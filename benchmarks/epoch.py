@@ -1,0 +1,88 @@
+"""Where the time of a real run goes: until its first step, and in an epoch: training, validation, checkpoint, picture.
+
+    python benchmarks/epoch.py                 both networks, four epochs each; about 8 minutes on two cores
+
+Each script runs whole, in a process of its own, on the real images; its functions are timed from outside. The first
+epoch is left out: in it, libraries are loaded. Figures are means over the others, in seconds.
+"""
+
+import contextlib
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+EPOCHS = 4
+PARTS = {  # where each function is looked up, and the part that its time is counted to
+    ("common", "train_epoch"): "training",
+    ("common", "predict_logits"): "validation",
+    ("lab.checkpoint", "copy_of_weights"): "checkpoint",
+    ("lab.checkpoint", "save_state"): "checkpoint",
+    ("common", "save_figure"): "picture",
+}
+
+
+def timed(function: Callable, part: str, seconds: Counter) -> Callable:
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        started = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds[part] += time.perf_counter() - started
+
+    return wrapper
+
+
+def run(name: str, started: float) -> dict:
+    """Run a task script; seconds from ``started`` to the end of its first step, and of each part of an epoch."""
+    import common
+    from lab import cifar10, flags
+
+    task, found, epochs, seconds = __import__(name), {}, [], Counter()
+    for (module, function), part in PARTS.items():
+        wrapped = timed(getattr(sys.modules[module], function), part, seconds)
+        setattr(sys.modules[module], function, wrapped)
+
+    def first_step(*args, step=common.train_step):
+        result = step(*args)
+        found.setdefault("first_step", time.time() - started)
+        return result
+
+    def one_more_epoch(*args, print_epoch=common.print_epoch):
+        print_epoch(*args)
+        epochs.append(dict(seconds) | {"whole": time.perf_counter()})
+        seconds.clear()
+
+    common.train_step, common.print_epoch = first_step, one_more_epoch
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(sys.stderr):
+        words = ["--epochs", str(EPOCHS), "--data-dir", str(cifar10.find(flags.ROOT)), "--output-dir", directory]
+        task.main(words)
+    for part in ("training", "validation", "checkpoint", "picture"):
+        found[part] = sum(epoch.get(part, 0) for epoch in epochs[1:]) / (EPOCHS - 1)
+    found["whole"] = (epochs[-1]["whole"] - epochs[0]["whole"]) / (EPOCHS - 1)
+    return found
+
+
+def main() -> None:
+    for name in ("task1_simplecnn", "task2_resnet18"):
+        words = [sys.executable, __file__, name, str(time.time())]
+        found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout)
+        parts = ", ".join(f"{part} {found[part]:.2f}" for part in ("training", "validation", "checkpoint", "picture"))
+        share = 1 - found["training"] / found["whole"]
+        print(f"{name}: first step after {found['first_step']:.1f} s")
+        print(f"  an epoch of {found['whole']:.2f} s: {parts}; {share:.1%} is not training", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        print(json.dumps(run(sys.argv[1], float(sys.argv[2]))))
+    else:
+        main()
