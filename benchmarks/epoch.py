@@ -8,6 +8,7 @@ epoch is left out: in it, libraries are loaded. Figures are means over the other
 
 import contextlib
 import functools
+import importlib
 import json
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def run(name: str, started: float) -> dict:
     import common
     from lab import cifar10, flags
 
-    task, found, epochs, seconds = __import__(name), {}, [], Counter()
+    task, found, epochs, seconds = importlib.import_module(name), {}, [], Counter()
     for (module, function), part in PARTS.items():
         wrapped = timed(getattr(sys.modules[module], function), part, seconds)
         setattr(sys.modules[module], function, wrapped)

@@ -18,8 +18,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -28,6 +29,7 @@ import task2_resnet18
 from lab import cifar10, faster, flags, precision
 
 SEEDS = 0, 1, 2
+aten = torch.ops.aten
 
 
 def train(task: object, seed: int, variant: str) -> dict:
@@ -43,45 +45,34 @@ def as_it_stands(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Modu
     return model
 
 
-def emulate_bfloat16() -> torch.library.Library:
-    """Compute products of bfloat16 in float32, and round the result, as long as what is returned lives.
+class InFloat32(TorchDispatchMode):
+    """Computes products of bfloat16 in float32, and rounds the result.
 
     CPUs that have bfloat16 do the same: they multiply in bfloat16, but add in float32. PyTorch's own way on other CPUs
     gives these results, too, ten times slower.
     """
 
-    def addmm(out, a, b, beta=1, alpha=1):
-        if out.dtype is not torch.bfloat16:
-            return torch.addmm(out, a, b, beta=beta, alpha=alpha, out=out)
-        return out.copy_(torch.addmm(out.float(), a.float(), b.float(), beta=beta, alpha=alpha))
-
-    def forward(x, weight, kernel_size, bias, stride, padding):
-        return F.conv2d(x.float(), weight.float(), None if bias is None else bias.float(), stride, padding).to(x.dtype)
-
-    def backward(grad, x, weight, kernel_size, stride, padding, wanted):
-        geometry = [weight.shape[0]], stride, padding, [1, 1], False, [0, 0], 1
-        found = torch.ops.aten.convolution_backward(grad.float(), x.float(), weight.float(), *geometry, wanted)
-        return tuple(None if tensor is None else tensor.to(x.dtype) for tensor in found)
-
-    library = torch.library.Library("aten", "IMPL", "CPU")
-    library.impl("addmm_", addmm)
-    library.impl("_slow_conv2d_forward", forward)
-    library.impl("_slow_conv2d_backward.output_mask", backward)
-    return library
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        product = operation.overloadpacket in (aten.convolution, aten.convolution_backward, aten.addmm_)
+        if not product or args[0].dtype is not torch.bfloat16:
+            return operation(*args, **(kwargs or {}))
+        result = operation(*tree_map_only(torch.Tensor, torch.Tensor.float, args), **(kwargs or {}))
+        if operation.overloadpacket is aten.addmm_:
+            return args[0].copy_(result)
+        return tree_map_only(torch.Tensor, torch.Tensor.bfloat16, result)
 
 
 def main() -> None:
-    rebuild, emulation = faster.rebuild, None
-    if not precision.has_bfloat16(flags.device("auto")):
-        precision.has_bfloat16 = lambda device: True
-        emulation = emulate_bfloat16()
-    print(f"bfloat16 {'emulated' if emulation else 'as the device has it'}")
+    rebuild, native = faster.rebuild, precision.has_bfloat16(flags.device("auto"))
+    precision.has_bfloat16 = lambda device: True
+    print(f"bfloat16 {'as the device has it' if native else 'by way of float32'}")
     for task in (task1_simplecnn, task2_resnet18):
         for variant in ("fast", "bfloat16", "plain"):
             faster.rebuild = as_it_stands if variant == "plain" else rebuild
             rows = []
             for seed in SEEDS:
-                record = train(task, seed, variant)
+                with contextlib.nullcontext() if native or variant != "bfloat16" else InFloat32():
+                    record = train(task, seed, variant)
                 *_, last = record["history"]
                 row = last["train_loss"], last["val_loss"], last["val_accuracy"]
                 rows.append((*row, record["test_loss"], record["test_accuracy"]))

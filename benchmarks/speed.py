@@ -296,7 +296,7 @@ def compare(run: flags.Run, rounds: int) -> dict:
     work = arithmetic(TASKS[run.task][0](), torch.zeros(run.batch_size, 3, 32, 32))
     once = arithmetic(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)), torch.zeros(128, 64, 16, 16)) / 2
     seconds["floor"] = [work / once * convolution for convolution in seconds["convolution"]]
-    found = {"batch_size": run.batch_size, "A": dict(zip(("workers",), best, strict=True))}
+    found = {"batch_size": run.batch_size, "A": {"workers": best[0]}}
     found["A+"] = dict(zip(("workers", "transforms", "compiled"), best_tuned, strict=True))
     found["milliseconds"] = {
         name: 1000 * statistics.median(seconds[name]) for name in ("A", "A+", "B", "C", "data", "floor")
@@ -361,17 +361,18 @@ def main() -> None:
         sys.exit(f"The real CIFAR-10 is not in {directory}; the task scripts download it.")
     multiprocessing.set_start_method("spawn")
 
-    found, machine = {}, None
+    runs = []
+    for (_, _, defaults), words in itertools.product(TASKS.values(), ([], ["--float32"])):
+        run = flags.parse("", defaults, ["--device", str(chosen.device), *words])
+        run.threads, run.data_dir = chosen.threads, directory
+        if run.float32 or precision.has_bfloat16(run.device):  # else both would be in float32
+            runs.append(run)
+    machine = describe_machine(runs[0])
+    print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "capabilities"))
+    found = {task: {} for task in TASKS}
     try:
-        for task, (_, _, defaults) in TASKS.items():
-            found[task] = {}
-            for words in ([], ["--float32"]) if precision.has_bfloat16(chosen.device) else (["--float32"],):
-                run = flags.parse("", defaults, ["--device", str(chosen.device), *words])
-                run.threads, run.data_dir = chosen.threads, directory
-                if machine is None:
-                    machine = describe_machine(run)
-                    print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "capabilities"))
-                found[task][precision.precision_of(run)] = compare(run, chosen.rounds)
+        for run in runs:
+            found[run.task][precision.precision_of(run)] = compare(run, chosen.rounds)
     finally:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()
