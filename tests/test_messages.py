@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from test_runs import interrupt_in_epoch, train
+from test_runs import train, train_until
 
 import common
 import report
@@ -128,10 +128,7 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
     assert "has finished before" not in capsys.readouterr().out
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     said = f"{RUN} has finished before, with a test accuracy of {record['test_accuracy']:.3f} ("
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 2)
-        with pytest.raises(SystemExit):
-            train(tmp_path, *WORDS)
+    train_until(2, monkeypatch, tmp_path, *WORDS)
     first, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith(said) and "Its files stay until this new run has finished, and are then replaced." in first
     assert re.search(r" To see the old result instead .*: .* --resume; to test the old model: .* --test$", first)
@@ -157,10 +154,7 @@ def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsy
 
 
 def test_the_table_of_layers_is_not_printed_again_on_resuming(made_up, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 2)
-        with pytest.raises(SystemExit):
-            train(tmp_path, *WORDS)
+    train_until(2, monkeypatch, tmp_path, *WORDS)
     assert "Conv2d-1 " in capsys.readouterr().out
     train(tmp_path, *WORDS, "--resume")
     printed = capsys.readouterr().out
@@ -287,7 +281,8 @@ def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
         *(0.817, 0.853, 0.845, 0.783, 0.715, 0.796, 0.521, 0.797, 0.820)  # lab_report.txt
     ]
     result = {"test_loss": 0.5, "test_accuracy": 0.75}
-    for words, beside in ((["--seed", "1"], " (report: 0.817)"), (["--limit", "100"], ""), (["--no-aug"], "")):
+    its_runs = [(["--seed", "1"], " (report: 0.817)"), (["--float32"], " (report: 0.817)")]
+    for words, beside in (*its_runs, (["--limit", "100"], ""), (["--no-aug"], "")):
         common.print_test(result, flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu", *words]))
         assert capsys.readouterr().out == f"Test loss: 0.500, Test accuracy: 0.750{beside}\n"
 

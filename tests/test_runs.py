@@ -63,6 +63,14 @@ def interrupt_in_epoch(monkeypatch, number):
     return steps
 
 
+def train_until(number, monkeypatch, out, *words, script=task1_simplecnn):
+    """Run a script as :func:`train` does, until it is stopped in the middle of this epoch."""
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, number)
+        with pytest.raises(SystemExit):
+            train(out, *words, script=script)
+
+
 # ---------------------------------------------------------------- what a run leaves
 
 
@@ -324,10 +332,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
 
 
 def test_an_unfinished_run_asks_what_to_do(made_up, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 3)
-        with pytest.raises(SystemExit):
-            train(tmp_path, "--epochs", "4", "--limit", "100")
+    train_until(3, monkeypatch, tmp_path, "--epochs", "4", "--limit", "100")
     unfinished = sorted(path.name for path in tmp_path.rglob("*_limit100.*"))
     run = "task1_simplecnn_epochs4_limit100"
     assert unfinished == [f"{run}.last.pt", f"{run}.live.png"]
@@ -466,6 +471,23 @@ def test_a_loss_that_is_not_finite_is_noticed_within_the_epoch(made_up, tmp_path
     assert 7 <= len(seen) <= 7 + 4
 
 
+def test_the_curves_to_watch_are_drawn_at_most_every_15_seconds(made_up, tmp_path, monkeypatch):
+    """With a clock by which each epoch takes six."""
+    epochs, drawn = [], []
+    train_epoch, save_figure = common.train_epoch, common.save_figure
+    monkeypatch.setattr(common.time, "monotonic", lambda: 6.0 * len(epochs))
+    monkeypatch.setattr(common, "train_epoch", lambda *how: epochs.append(how[-1]) or train_epoch(*how))
+
+    def counted(path, *how):
+        if path.name.endswith(".live.png"):
+            drawn.append(len(epochs))
+        save_figure(path, *how)
+
+    monkeypatch.setattr(common, "save_figure", counted)
+    train(tmp_path, "--epochs", "8", "--limit", "20")
+    assert drawn == [1, 4, 7]
+
+
 @pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
 def test_the_best_weights_stay_what_they_were(made_up, tmp_path, monkeypatch, script):
     """Those of epoch 1, if that stays the best: also after later epochs, and after a resumption."""
@@ -473,10 +495,7 @@ def test_the_best_weights_stay_what_they_were(made_up, tmp_path, monkeypatch, sc
     words = ["--epochs", "3", "--limit", "100"]
     monkeypatch.setattr(common, "best_of", lambda history: history[0])
     whole = train(tmp_path / "whole", *words, script=script)
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 3)
-        with pytest.raises(SystemExit):
-            train(tmp_path / "parts", *words, script=script)
+    train_until(3, monkeypatch, tmp_path / "parts", *words, script=script)
     parts = train(tmp_path / "parts", *words, "--resume", script=script)
     assert_same_run(whole, parts)
     assert whole[1]["epoch"] == 1
@@ -485,10 +504,7 @@ def test_the_best_weights_stay_what_they_were(made_up, tmp_path, monkeypatch, sc
 
 
 def test_restarting_without_data_keeps_the_unfinished_state(made_up, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 2)
-        with pytest.raises(SystemExit):
-            train(tmp_path, "--limit", "100")
+    train_until(2, monkeypatch, tmp_path, "--limit", "100")
 
     def no_data(directory):
         raise SystemExit("no data")
