@@ -18,6 +18,7 @@ from lab.flags import Run
 from lab.precision import precision_of
 from lab.record import (
     best_of,
+    environments_of,
     first_problem,
     problem_of_environments,
     problem_of_history,
@@ -162,7 +163,7 @@ def upgrade(state: dict, run: Run) -> None:
         other = "was left by another version of these scripts, which can go on with it"
         raise SystemExit(f"{shown(run.files.state)} {other}. {START_ANEW}")
     if state["format"] == 2:
-        state |= {"format": STATE_FORMAT, "environments": [{"from_epoch": 1} | state.pop("environment")]}
+        state |= {"format": STATE_FORMAT, "environments": environments_of(state.pop("environment"))}
     state["config"] = run.usual | state["config"]
 
 

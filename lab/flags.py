@@ -89,7 +89,7 @@ SETTINGS = {  # in the order of a run's name
     "seed": Setting("seed", 0, "seed of everything random", integer(0, 2**31 - 1)),
     "limit": Setting("limit", None, "a quick look: N images, N/10 to validate, N/10 to test", integer(10, 45_000)),
     "sample": Setting("sample", False, "train on the sample of CIFAR-10 that comes with the scripts: no download"),
-    "float32": Setting("float32", False, "compute in float32, also where the device has bfloat16"),
+    "float32": Setting("float32", False, "train in float32, also where the device has bfloat16"),
 }
 
 

@@ -76,11 +76,11 @@ def summary(task: str, network: nn.Module, output_dir: Path) -> str:
 def trained(record: dict) -> str:
     """On what our run was trained, as one more line of a list."""
     minutes = sum(column(record["history"], "seconds")) / 60
-    machines = [
-        f"from epoch {it['from_epoch']} " * (it["from_epoch"] > 1)
-        + f"on {it['device']}, with {it['threads']} threads and PyTorch {it['torch']}"
-        for it in record["environments"]
-    ]
+    machines = []
+    for it in record["environments"]:
+        start = f"from epoch {it['from_epoch']} " * (it["from_epoch"] > 1)
+        precision = f" in {it['precision']}" if "precision" in it else ""  # older runs do not say it
+        machines.append(f"{start}on {it['device']}{precision}, with {it['threads']} threads and PyTorch {it['torch']}")
     return f"\n- Trained in {minutes:.0f} minutes {', '.join(machines)}"
 
 

@@ -41,7 +41,13 @@ def upgrade(record: dict, usual: dict) -> None:
     """Bring a record to today's format."""
     record["config"] = usual | record["config"]
     if record["format"] == 1:
-        record["environments"] = [{"from_epoch": 1} | record.pop("environment")]
+        record["environments"] = environments_of(record.pop("environment"))
+
+
+def environments_of(environment: dict) -> list[dict]:
+    """The environments of a run from when there was one, without a precision: on a CPU, that was float32."""
+    precision = {"precision": "float32"} if environment["device"] == "cpu" else {}
+    return [{"from_epoch": 1} | precision | environment]
 
 
 def first_problem(check: Callable[..., str | None], *what) -> str | None:

@@ -250,15 +250,15 @@ def test_the_records_of_format_1_stay_readable(tmp_path):
     save(tmp_path, record)
     code, page = rebuild(tmp_path)
     assert code == 0 and "ours: **0.850**" in page
-    assert "- Trained in 2 minutes on cpu, with 2 threads and PyTorch 2.14.1\n" in page
+    assert "- Trained in 2 minutes on cpu in float32, with 2 threads and PyTorch 2.14.1\n" in page
 
 
 def test_each_environment_of_a_resumed_run_is_told(tmp_path):
     record = record_of(SIMPLECNN)
-    record["environments"].append(record["environments"][0] | {"from_epoch": 31, "threads": 8})
+    record["environments"].append(record["environments"][0] | {"from_epoch": 31, "precision": "bfloat16"})
     save(tmp_path, record)
-    told = "on cpu, with 2 threads and PyTorch 2.14.1, from epoch 31 on cpu, with 8 threads and PyTorch 2.14.1"
-    assert told in rebuild(tmp_path)[1]
+    told = ("on cpu in float32", "from epoch 31 on cpu in bfloat16")
+    assert ", ".join(f"{it}, with 2 threads and PyTorch 2.14.1" for it in told) in rebuild(tmp_path)[1]
 
 
 def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path):
