@@ -41,6 +41,8 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
     run = flags.parse(description, defaults, argv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exits.told_in_one_line(lambda error: checkpoint.advice(run, error), run.device))
+        stack.enter_context(precision.without_tf32(run.device))
+        stack.enter_context(torch.autocast(run.device.type, enabled=False))  # somebody else's
         if run.dry_run or run.test:  # torch, too, leaves nothing then
             folder = stack.enter_context(files.temporary_folder())
             run.output_dir = folder if run.dry_run else run.output_dir
@@ -376,13 +378,12 @@ def sample_epoch(dataset: Dataset, run: Run, epoch: int, purpose: int) -> tuple[
 def predict_logits(model: nn.Module, dataset: Dataset, augmentation: torch.Tensor | None = None) -> torch.Tensor:
     """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4].
 
-    Outside of autocast all is float32, so that a checkpoint gives the same everywhere, but for the last digits.
+    Outside of autocast all is float32, so that a checkpoint gives the same logits everywhere, but for the last digits.
     """
     model.eval()
     order, logits = torch.arange(len(dataset.labels), device=dataset.labels.device), []
-    with precision.without_tf32(order.device):
-        for images, _ in batches(dataset, 500, order, augmentation):
-            logits.append(model(images).float())
+    for images, _ in batches(dataset, 500, order, augmentation):
+        logits.append(model(images).float())
     return torch.cat(logits)
 
 
@@ -405,8 +406,7 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
     wrong = ranked[(predicted != dataset.labels)[ranked]][:MISTAKES]
     rows = zip(wrong.tolist(), predicted[wrong].tolist(), confidence[wrong].tolist(), strict=True)
     mistakes = [{"index": index, "predicted": guess, "probability": share} for index, guess, share in rows]
-    result = {"test_loss": loss, "test_accuracy": accuracy}
-    return result | {"confusion_matrix": confusion.tolist(), "mistakes": mistakes}
+    return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist(), "mistakes": mistakes}
 
 
 # ---------------------------------------------------------------- results

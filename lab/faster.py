@@ -10,6 +10,8 @@ what each step brought is in ``benchmarks/README.md``.
 - Whether negative numbers become zero before or after a max-pooling, its result and its gradient are the same. So a
   ReLU that feeds a max-pooling moves behind it, where there are four times fewer numbers.
 - On a CPU, dropout compares uniform random numbers with p (:class:`UniformDropout`).
+
+Under autocast, a convolution rounds to bfloat16, and the last layer computes in float32 (``lab/precision.py``).
 """
 
 import copy
@@ -22,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lab.precision import InFloat32
+from lab.precision import LinearInFloat32
 
 Pair = tuple[int, int]  # rows, columns
 MAX_PIXELS = 4  # of the map a convolution leads to; onto larger ones PyTorch's own is faster
@@ -53,8 +55,8 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
             rebuilt.set_submodule(names[layer], SmallMapConv2d(layer, x.shape[2:]))
         if isinstance(layer, nn.Dropout) and layer.p < 1 and first.device.type == "cpu":
             rebuilt.set_submodule(names[layer], UniformDropout(layer.p))
-        if isinstance(layer, nn.Linear):
-            rebuilt.set_submodule(names[layer], InFloat32(rebuilt.get_submodule(names[layer])))
+        if type(layer) is nn.Linear:
+            rebuilt.get_submodule(names[layer]).__class__ = LinearInFloat32  # all else is as it was
     for (before, _, out), (after, (x, *_), _) in itertools.pairwise(calls):
         if isinstance(before, nn.ReLU) and isinstance(after, nn.MaxPool2d) and x is out:
             relu, pool = rebuilt.get_submodule(names[before]), rebuilt.get_submodule(names[after])
@@ -140,7 +142,7 @@ class RowByRow(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # under autocast, which does not know this
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # autocast casts for PyTorch's own only
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair):
         depth, *kernel, channels = weight.shape
         ctx.height_width = x.shape[2:]

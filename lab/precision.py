@@ -1,6 +1,7 @@
 """In what numbers a run computes: bfloat16 (8 significant bits) where its device has it itself, else float32 (24)."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -10,20 +11,20 @@ from lab.flags import Run
 
 def precision_of(run: Run) -> str:
     """bfloat16 or float32: in what a run trains and validates; it is tested, and used, in float32."""
-    exact = run.float32 or run.test or run.predict
-    return "bfloat16" if has_bfloat16(run.device) and not exact else "float32"
+    return "bfloat16" if has_bfloat16(run.device) and not (run.float32 or run.test) else "float32"
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 itself: NVIDIA GPUs since Ampere, CPUs with AVX-512 BF16 (or AMX).
 
-    Without it, bfloat16 is ten times slower than float32. That may happen on ARM, too: PyTorch tells which CPUs have
-    bfloat16, but not which of its operations use it (pytorch issue 180447).
+    Without it, bfloat16 is many times slower than float32. On an ARM CPU that has it, too, products took 27 times as
+    long (pytorch issue 151934), so there it is float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    onednn = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if device.type != "cpu" or not onednn:
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # What computes in bfloat16 is oneDNN; and ATEN_CPU_CAPABILITY may forbid AVX-512.
+    usable = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    if device.type != "cpu" or not usable:
         return False
     if hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu.get_capabilities().get("avx512_bf16", False)
@@ -32,18 +33,34 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def autocast(run: Run) -> torch.autocast:
     """The context in which a run trains and validates."""
-    return torch.autocast(run.device.type, torch.bfloat16, enabled=precision_of(run) == "bfloat16")
+    enabled = precision_of(run) == "bfloat16"
+    # Somebody's own autocast around this one would keep a cache, with weights from before the last step.
+    return torch.autocast(run.device.type, torch.bfloat16, enabled, cache_enabled=False)
 
 
-def without_tf32(device: torch.device) -> contextlib.AbstractContextManager:
-    """A context in which the convolutions of a GPU, too, compute in float32; else it may round their input (TF32)."""
-    on_gpu = device.type == "cuda"
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else contextlib.nullcontext()
+@contextlib.contextmanager
+def without_tf32(device: torch.device) -> Iterator[None]:
+    """Inside, float32 is float32; else a GPU rounds what its convolutions multiply to 11 bits (TF32)."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    newer = hasattr(cudnn, "conv")  # where somebody has set this one, PyTorch refuses to read allow_tf32
+    where, name, value = (cudnn.conv, "fp32_precision", "ieee") if newer else (cudnn, "allow_tf32", False)
+    before = getattr(where, name)
+    setattr(where, name, value)
+    try:
+        yield
+    finally:
+        setattr(where, name, before)
 
 
-class InFloat32(nn.Sequential):
-    """A layer that computes as without autocast: of logits with eight bits, many would be equal."""
+class LinearInFloat32(nn.Linear):
+    """nn.Linear, which computes as without autocast.
+
+    With eight bits, the two largest logits of every hundredth image or so are equal, and a tie chooses the lower class.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.to(self[0].weight.dtype))
+            return super().forward(x.to(self.weight.dtype))

@@ -37,6 +37,7 @@ def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
     monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: [0.0] * len(tensor))
     run = dry_run(task, *words)
     run.device = torch.device("cuda")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     with FakeTensorMode():
         train_set, val_set, _ = common.load_data(run)
         with run.device:
@@ -74,6 +75,7 @@ def test_no_step_of_an_epoch_copies_to_the_host(network, task, monkeypatch, caps
     monkeypatch.setattr(torch.Tensor, "backward", lambda tensor: None)
     run = dry_run(task, "--batch-size", "30")
     run.device = torch.device("cuda")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     with FakeTensorMode():
         train_set, _, _ = common.load_data(run)
         with run.device:

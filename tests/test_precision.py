@@ -1,7 +1,10 @@
 """bfloat16 and float32: which device computes in which, and what of a run does. Both are forced on every machine."""
 
 import copy
+import os
 import re
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -34,8 +37,9 @@ def bfloat16(monkeypatch):
 
 @pytest.mark.parametrize("native", [True, False])
 def test_a_gpu_computes_in_bfloat16_if_it_has_it_itself(monkeypatch, native):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
-    assert precision.has_bfloat16(torch.device("cuda")) is native
+    of = {torch.device("cuda:0"): (7, 5), torch.device("cuda:1"): (8, 0) if native else (7, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", of.get)
+    assert precision.has_bfloat16(torch.device("cuda:1")) is native
     assert not precision.has_bfloat16(torch.device("mps"))
 
 
@@ -107,27 +111,54 @@ def test_training_and_validation_may_be_in_bfloat16_the_test_is_not(
     assert "\nDevice:  cpu, float32, " in f"\n{capsys.readouterr().out}"
 
 
-def test_without_tf32_leaves_everything_as_it_was():
-    flag = torch.backends.cudnn
-    before = flag.enabled, flag.allow_tf32, flag.benchmark, flag.deterministic
-    with precision.without_tf32(torch.device("cuda")):
-        assert flag.enabled and not flag.allow_tf32
-    assert (flag.enabled, flag.allow_tf32, flag.benchmark, flag.deterministic) == before
-    assert before[1]  # else this has shown nothing
-    with precision.without_tf32(torch.device("cpu")):
-        assert flag.allow_tf32
+def tf32():
+    """What is set for convolutions on a GPU, by the setting that this PyTorch lets one read in any case."""
+    cudnn = torch.backends.cudnn
+    return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
 
 
-def test_a_gpu_tests_without_tf32(monkeypatch):
-    asked = []
-    without = precision.without_tf32
-    monkeypatch.setattr(precision, "without_tf32", lambda device: asked.append(device) or without(torch.device("cuda")))
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    allowed = []
-    model.register_forward_hook(lambda *call: allowed.append(torch.backends.cudnn.allow_tf32))
-    images, labels = torch.zeros(3, 3, 32, 32, dtype=torch.uint8), torch.arange(3)
-    common.evaluate(model, common.Dataset(images, labels, torch.zeros(3, 1, 1), torch.ones(3, 1, 1)))
-    assert asked == [torch.device("cpu")] and allowed == [False]
+NONE = False, "ieee"  # what means that there is no TF32
+
+
+@pytest.mark.parametrize(
+    "theirs", ["", "cudnn.allow_tf32 = False", "fp32_precision = 'ieee'", "fp32_precision = 'tf32'"]
+)
+def test_without_tf32_leaves_everything_as_it_was(theirs):
+    """Whatever somebody has set, by either of PyTorch's two ways; in a process of its own."""
+    if theirs.startswith("fp32") and not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("needs a newer PyTorch")
+    code = f"""if True:
+        import torch
+        from lab.precision import without_tf32
+        from test_precision import NONE, tf32
+        {f"torch.backends.{theirs}" if theirs else ""}
+        before = tf32()
+        with without_tf32(torch.device("cpu")):
+            assert tf32() == before
+        with without_tf32(torch.device("cuda")):
+            assert tf32() in NONE
+        assert tf32() == before
+    """
+    path = os.pathsep.join([str(flags.ROOT), str(Path(__file__).parent)])
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=True)
+
+
+@BOTH
+def test_a_gpu_has_no_tf32_in_a_run(task, made_up, monkeypatch, tmp_path):
+    without, real, allowed = precision.without_tf32, F.conv2d, []
+    monkeypatch.setattr(precision, "without_tf32", lambda device: without(torch.device("cuda")))
+    monkeypatch.setattr(F, "conv2d", lambda *what: allowed.append(tf32()) or real(*what))
+    train(tmp_path, "--epochs", "1", *SHORT, script=task)
+    assert set(allowed) <= set(NONE) and tf32() not in NONE
+
+
+@BOTH
+def test_a_run_does_not_use_the_autocast_of_somebody_else(task, made_up, bfloat16, tmp_path):
+    results = []
+    for theirs in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=theirs):
+            results.append(train(tmp_path / str(theirs), "--epochs", "2", *SHORT, script=task))
+    assert_same_run(*results)
 
 
 @BOTH
@@ -147,6 +178,21 @@ def test_resuming_in_another_precision_is_told(made_up, bfloat16, monkeypatch, t
     record, _ = train(tmp_path, *words, "--resume")
     assert "may differ a little: precision bfloat16 -> float32\n" in capsys.readouterr().out
     assert [(it["from_epoch"], it["precision"]) for it in record["environments"]] == [(1, "bfloat16"), (2, "float32")]
+
+
+def test_resuming_what_is_older_than_bfloat16_is_told(made_up, monkeypatch, tmp_path, capsys):
+    """A state that does not say in what it was computed: on a CPU, that was float32."""
+    words = ["--epochs", "2", *SHORT]
+    train_until(2, monkeypatch, tmp_path, *words)
+    (path,) = tmp_path.rglob("*.last.pt")
+    state = torch.load(path)
+    (environment,) = state.pop("environments")
+    del environment["precision"], environment["from_epoch"]
+    torch.save(state | {"format": 2, "environment": environment}, path)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    record, _ = train(tmp_path, *words, "--resume")
+    assert "may differ a little: precision float32 -> bfloat16\n" in capsys.readouterr().out
+    assert [(it["from_epoch"], it["precision"]) for it in record["environments"]] == [(1, "float32"), (2, "bfloat16")]
 
 
 # ---------------------------------------------------------------- what it does to the numbers
@@ -188,20 +234,32 @@ def test_a_small_map_convolution_in_bfloat16_is_right_within_its_rounding(size, 
         assert 1e-4 < relative_error(ours, expected) < 2**-8
 
 
-@pytest.mark.parametrize("layer", [faster.UniformDropout(0.5), precision.InFloat32(nn.Linear(64, 10))])
-def test_the_other_rebuilt_layers_in_bfloat16(layer):
+def test_the_last_layer_in_bfloat16_computes_in_float32():
     torch.manual_seed(0)
-    x = torch.randn(16, 64).bfloat16()
-    results = []
-    for network, dtype in ((layer, torch.bfloat16), (copy.deepcopy(layer).double(), torch.float64)):
-        images = x.detach().to(dtype, copy=True).requires_grad_()
-        torch.manual_seed(1)  # the same dropout
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
-            out = network(images)
-        out.sum().backward()
-        results.append((out.detach(), images.grad))
-    for ours, expected in zip(*results, strict=True):
-        assert relative_error(ours, expected) < 2**-8
+    layer = precision.LinearInFloat32(64, 10)
+    exact, grad = copy.deepcopy(layer).double(), torch.randn(16, 10)
+    x = torch.randn(16, 64).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    out.backward(grad)
+    expected = exact(x.detach().double().requires_grad_())
+    expected.backward(grad.double())
+    assert out.dtype == torch.float32 and relative_error(out, expected) < 1e-6
+    for ours, theirs in zip(layer.parameters(), exact.parameters(), strict=True):
+        assert relative_error(ours.grad, theirs.grad) < 1e-6
+    assert relative_error(x.grad, grad.double() @ exact.weight) < 2**-8
+
+
+def test_dropout_in_bfloat16():
+    torch.manual_seed(0)
+    x = torch.randn(16, 64).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = faster.UniformDropout(0.2)(x)
+    out.sum().backward()
+    kept = (out != 0).double()
+    assert 0.7 < kept.mean() < 0.9
+    assert out.dtype == torch.bfloat16 and relative_error(out, x.double() * kept / 0.8) < 2**-8
+    assert relative_error(x.grad, kept / 0.8) < 2**-8
 
 
 @pytest.mark.parametrize("network", [SimpleCNN, ResNet18])
@@ -218,7 +276,7 @@ def test_the_gradients_of_both_networks_in_bfloat16(network):
             logits = model(images.to(next(model.parameters()).dtype))
         F.cross_entropy(logits.to(next(model.parameters()).dtype), labels).backward()
         found = {name: full_gradient(name, parameter, model, plain) for name, parameter in model.named_parameters()}
-        gradients.append({name.replace("fc.0", "fc"): gradient.clone() for name, gradient in found.items()})
+        gradients.append({name: gradient.clone() for name, gradient in found.items()})
     exact, theirs, ours = gradients
     errors = {
         name: (relative_error(ours[name], exact[name]), relative_error(theirs[name], exact[name])) for name in exact
