@@ -6,6 +6,7 @@ Each script runs whole, in a process of its own, on the real images; its functio
 epoch is left out: in it, libraries are loaded. Figures are means over the others, in seconds.
 """
 
+import argparse
 import contextlib
 import functools
 import importlib
@@ -20,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+TASKS = "task1_simplecnn", "task2_resnet18"
 EPOCHS = 4
 PARTS = {  # where each function is looked up, and the part that its time is counted to
     ("common", "train_epoch"): "training",
@@ -73,7 +75,8 @@ def run(name: str, started: float) -> dict:
 
 
 def main() -> None:
-    for name in ("task1_simplecnn", "task2_resnet18"):
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    for name in TASKS:
         words = [sys.executable, __file__, name, str(time.time())]
         found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout)
         parts = ", ".join(f"{part} {found[part]:.2f}" for part in ("training", "validation", "checkpoint", "picture"))
@@ -83,7 +86,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
+    if sys.argv[1:2] in ([name] for name in TASKS):  # the process of one script
         print(json.dumps(run(sys.argv[1], float(sys.argv[2]))))
     else:
         main()

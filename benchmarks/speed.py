@@ -7,16 +7,17 @@ Four variants take turns, A A+ B C, then C B A+ A, and so on; who has no turn sl
 
     A   plain PyTorch, as most scripts do it: torchvision's CIFAR10 with its transforms on PIL images, a DataLoader with
         the number of workers that is best here, torchvision's resnet18 (or the same SimpleCNN), all else as by default
-    A+  plain PyTorch with all that its tuning guide says and that helps here: bfloat16 by autocast where the device has
-        it, channels last, fused Adam, no bias before a batch norm, an allocator that keeps memory, the faster of
-        transforms on PIL images and v2 on tensors, each with its best number of workers; and torch.compile, if there is
-        a C++ compiler and it is faster
+    A+  plain PyTorch with what its tuning guide says: bfloat16 by autocast where the device has it, channels last,
+        fused Adam, no bias before a batch norm, an allocator that keeps memory, the faster of transforms on PIL images
+        and v2 on tensors, each with its best number of workers; and torch.compile, if there is a C++ compiler and it is
+        faster. But no thread is bound to a core: with two runs at once, both would have the same one
     B   this project, through the functions that the scripts call
-    C   its ceiling: B's training step again and again on one batch that is augmented and in place
+    C   its ceiling: B's training step again and again on one batch that is augmented and in place; without the data,
+        and without what an epoch adds to it (sums of loss and accuracy, the progress bar)
 
-A, A+ and B have a process each; C is in B's, with its network and its memory, so that nothing but the batch differs. B
-also goes through its batches without training, for the share of the data path, and runs one large convolution, for the
-floor: the time that the arithmetic of a step takes at the rate of that convolution.
+A, A+ and B have a process each; C is in B's, with its network and its memory. B also goes through its batches without
+training, for the share of the data path, and runs one large convolution, for the floor: the time that the arithmetic of
+a step takes at the rate of that convolution.
 
 Where the device has bfloat16, all of this is measured twice: A+, B and C in bfloat16, then in float32. A is always in
 float32. Every figure is a median over the rounds; every ratio is one of images per second, and the median of the
@@ -146,6 +147,7 @@ def tuned(run: flags.Run, workers: int, kind: str, compiled: bool) -> Variant:
 def project(run: flags.Run) -> Variant:
     """B, set up as ``common.train`` does it, C, and the convolution that gives the floor."""
     train_set, _, _ = common.load_data(run)
+    torch.backends.cudnn.allow_tf32 = False  # as in common.open_run
     faster.keep_memory()
     model = faster.rebuild(common.build(TASKS[run.task][0], run), train_set.images.shape[1:])
     optimizer = torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
@@ -333,7 +335,7 @@ def print_comparison(run: flags.Run, found: dict) -> None:
 def describe_machine(run: flags.Run) -> dict:
     """What the figures depend on; of the CPU also all that it can do, as far as PyTorch tells."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return environment(run) | {
+    return {name: value for name, value in environment(run).items() if name != "precision"} | {
         "threads": run.threads,
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
