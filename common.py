@@ -42,7 +42,7 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
     with contextlib.ExitStack() as stack:
         stack.enter_context(exits.told_in_one_line(lambda error: checkpoint.advice(run, error), run.device))
         stack.enter_context(precision.without_tf32(run.device))
-        stack.enter_context(torch.autocast(run.device.type, enabled=False))  # somebody else's
+        stack.enter_context(torch.autocast(run.device.type, enabled=False))  # instead of somebody else's
         if run.dry_run or run.test:  # torch, too, leaves nothing then
             folder = stack.enter_context(files.temporary_folder())
             run.output_dir = folder if run.dry_run else run.output_dir

@@ -17,8 +17,8 @@ def precision_of(run: Run) -> str:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 itself: NVIDIA GPUs since Ampere, CPUs with AVX-512 BF16 (or AMX).
 
-    Without it, bfloat16 is many times slower than float32. On an ARM CPU that has it, too, products took 27 times as
-    long (pytorch issue 151934), so there it is float32.
+    Without it, bfloat16 is many times slower than float32. So it may be on ARM, with it: on a Graviton 3E, a product
+    took 27 times as long as in float32 (pytorch issue 151934). Therefore ARM computes in float32.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -34,7 +34,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def autocast(run: Run) -> torch.autocast:
     """The context in which a run trains and validates."""
     enabled = precision_of(run) == "bfloat16"
-    # Somebody's own autocast around this one would keep a cache, with weights from before the last step.
+    # There is another one around it, in which a cache would live on, with weights from before the last step.
     return torch.autocast(run.device.type, torch.bfloat16, enabled, cache_enabled=False)
 
 

@@ -154,11 +154,20 @@ def test_a_gpu_has_no_tf32_in_a_run(task, made_up, monkeypatch, tmp_path):
 
 @BOTH
 def test_a_run_does_not_use_the_autocast_of_somebody_else(task, made_up, bfloat16, tmp_path):
-    results = []
-    for theirs in (True, False):
-        with torch.autocast("cpu", torch.bfloat16, enabled=theirs):
-            results.append(train(tmp_path / str(theirs), "--epochs", "2", *SHORT, script=task))
-    assert_same_run(*results)
+    alone = train(tmp_path / "alone", "--epochs", "2", *SHORT, script=task)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same_run(alone, train(tmp_path / "theirs", "--epochs", "2", *SHORT, script=task))
+
+
+def test_autocast_inside_another_one_sees_what_a_step_has_changed(bfloat16):
+    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu"])
+    layer, x = nn.Linear(4, 4), torch.ones(1, 4)
+    with torch.autocast("cpu", enabled=False):  # as in a run
+        for weight in (1.0, 2.0):
+            layer.weight.data.fill_(weight)
+            with precision.autocast(run):
+                out = layer(x) - layer.bias
+            torch.testing.assert_close(out, torch.full((1, 4), 4 * weight), rtol=0.02, atol=0.02)
 
 
 @BOTH
