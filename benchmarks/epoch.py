@@ -68,7 +68,7 @@ def run(name: str, started: float) -> dict:
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(sys.stderr):
         words = ["--epochs", str(EPOCHS), "--data-dir", str(cifar10.find(flags.ROOT)), "--output-dir", directory]
         task.main(words)
-    for part in ("training", "validation", "checkpoint", "picture"):
+    for part in PARTS.values():
         found[part] = sum(epoch.get(part, 0) for epoch in epochs[1:]) / (EPOCHS - 1)
     found["whole"] = (epochs[-1]["whole"] - epochs[0]["whole"]) / (EPOCHS - 1)
     return found
@@ -79,7 +79,7 @@ def main() -> None:
     for name in TASKS:
         words = [sys.executable, __file__, name, str(time.time())]
         found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout)
-        parts = ", ".join(f"{part} {found[part]:.2f}" for part in ("training", "validation", "checkpoint", "picture"))
+        parts = ", ".join(f"{part} {found[part]:.2f}" for part in dict.fromkeys(PARTS.values()))
         share = 1 - found["training"] / found["whole"]
         print(f"{name}: first step after {found['first_step']:.1f} s")
         print(f"  an epoch of {found['whole']:.2f} s: {parts}; {share:.1%} is not training", flush=True)

@@ -1,6 +1,6 @@
 """Do bfloat16 and the fast paths change results? Three epochs, three seeds, both networks, on the real images.
 
-    python benchmarks/same_results.py           about an hour and a half on two cores
+    python benchmarks/same_results.py           one to two hours on two cores
 
 - plain: a network as it stands in its script (all its convolutions, PyTorch's dropout, ReLU before pooling), in float32
 - fast: rebuilt, in float32

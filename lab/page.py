@@ -79,7 +79,7 @@ def trained(record: dict) -> str:
     machines = []
     for it in record["environments"]:
         start = f"from epoch {it['from_epoch']} " * (it["from_epoch"] > 1)
-        precision = f" in {it['precision']}" if "precision" in it else ""  # of an older run on a GPU
+        precision = f" in {it['precision']}" if "precision" in it else ""  # a GPU's older runs lack it
         machines.append(f"{start}on {it['device']}{precision}, with {it['threads']} threads and PyTorch {it['torch']}")
     return f"\n- Trained in {minutes:.0f} minutes {', '.join(machines)}"
 

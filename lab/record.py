@@ -45,7 +45,7 @@ def upgrade(record: dict, usual: dict) -> None:
 
 
 def environments_of(environment: dict) -> list[dict]:
-    """The environments of a run from when there was one, without a precision: on a CPU, that was float32."""
+    """The list of environments for an older run, which has one; it lacks the precision, which was float32 on a CPU."""
     precision = {"precision": "float32"} if environment["device"] == "cpu" else {}
     return [{"from_epoch": 1} | precision | environment]
 
