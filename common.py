@@ -4,12 +4,12 @@ Data, augmentation, StepLR training with best-validation checkpointing, evaluati
 task script tells the story of a run; ``lab/`` has what both stand on, and what a reader may skip at first.
 """
 
-import contextlib
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab import checkpoint, cifar10, claims, diagnosis, exits, faster, files, flags, photos, precision, summary
+from lab import checkpoint, cifar10, claims, diagnosis, faster, files, flags, opening, photos, precision, summary
 from lab.cifar10 import CLASSES
+from lab.figures import draw_curve, learning_axes, mark_halvings
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
 from lab.progress import Progress
@@ -28,35 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # ---------------------------------------------------------------- a run
-
-
-@contextlib.contextmanager
-def open_run(description: str, defaults: dict, argv: list[str] | None = None) -> Iterator[Run]:
-    """The run that the flags describe (``argv``, else the command line); inside, no other process can train it.
-
-    ``defaults`` are the task's name, epochs, batch_size and lr.
-    Raises SystemExit if anything went wrong, with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
-    """
-    exits.make_output_safe()
-    run = flags.parse(description, defaults, argv)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(exits.told_in_one_line(lambda error: checkpoint.advice(run, error), run.device))
-        stack.enter_context(precision.without_tf32(run.device))
-        stack.enter_context(torch.autocast(run.device.type, enabled=False))  # instead of somebody else's
-        if run.dry_run or run.test:  # torch, too, leaves nothing then
-            folder = stack.enter_context(files.temporary_folder())
-            run.output_dir = folder if run.dry_run else run.output_dir
-        if not (run.test or run.predict):
-            try:
-                files.make_folders(run.files)
-            except OSError as error:
-                exits.refuse(f"argument --output-dir: cannot write to {run.output_dir}: {error.strerror}")
-            cifar10.fall_back_on_sample(run)
-            stack.enter_context(files.only_process(run.files))
-        if not run.needs_no_training:
-            run.state = checkpoint.unfinished_state(run)
-            checkpoint.announce(run)
-        yield run
 
 
 def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
@@ -73,24 +45,10 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
 
 def describe(model: nn.Module, run: Run) -> None:
     """Print the configuration and, of a new run, the table of layers and FLOPs; draw the picture of the network."""
-    print_configuration(run)
+    opening.print_configuration(run)
     if not run.state:
         summary.print_summary(model)
     save_figure(run.files.network, run.name, summary.draw_network, model)
-
-
-def print_configuration(run: Run) -> None:
-    conditions = checkpoint.environment(run)
-    mean, std = (" ".join(f"{value:.4f}" for value in run.config[name]) for name in ("mean", "std"))
-    normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
-    patience = f" (patience {run.patience})" if run.patience else ""
-    schedule = "constant" if run.constant_lr else f"halved every {STEP_SIZE} epochs"
-    print(f"Run:     {run.name}")
-    print(f"Input:   {'pixels in [0, 1]' if run.no_norm else normalized}")
-    print(f"Augment: {'no' if run.no_aug else 'random crop, flip and rotation, in training and validation'}")
-    print(f"Train:   {run.epochs} epochs{patience}, batches of {run.batch_size}, seed {run.seed}")
-    print(f"Adam:    learning rate {run.lr:g}, {schedule}")
-    print("Device:  {device}, {precision}, {threads} threads, torch {torch}".format_map(conditions))
 
 
 # ---------------------------------------------------------------- randomness
@@ -255,7 +213,9 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
             best = checkpoint.copy_of_weights(model)
         checkpoint.save_state(run, history, best, model=model, adam=optimizer)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
-            save_figure(run.files.live, run.name, draw_curves, {"run": run.name, "history": history})
+            save_figure(
+                run.files.live, run.name, draw_curves, {"run": run.name, "config": run.config, "history": history}
+            )
             drawn = time.monotonic()
         print_epoch(history, run)
     model.load_state_dict(best)
@@ -412,7 +372,7 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
 # ---------------------------------------------------------------- results
 
 
-def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> None:
+def finish(model: nn.Module, history: list[dict], result: dict, test_set: Dataset, run: Run) -> None:
     """Give a finished run its files, from the best weights in ``model``, and print its result.
 
     The state to resume from goes last, so that a crash here loses nothing.
@@ -421,9 +381,10 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
     record = {"format": FORMAT, "run": run.name, "config": run.config}
     record |= {"environments": checkpoint.environments(run, history), "history": history, "best_epoch": best["epoch"]}
     record |= result
-    for path, draw in ((run.files.curves, draw_curves), (run.files.confusion, draw_confusion)):
+    pictures = pictures_of(record, test_set, run)
+    for path, drawing in pictures.items():
         path.unlink(missing_ok=True)  # an earlier run's, which must not stay if this one cannot be drawn
-        save_figure(path, run.name, draw, record)
+        save_figure(path, run.name, *drawing)
     with atomic_write(run.files.record, run.name) as file:
         file.write(json.dumps(record, indent=1).encode())
     weights = {"model": checkpoint.copy_of_weights(model), "config": run.config}
@@ -433,7 +394,7 @@ def finish(model: nn.Module, history: list[dict], result: dict, run: Run) -> Non
     run.files.state.unlink()
 
     print(f"Best epoch: {best['epoch']} of {len(history)}, validation accuracy {best['val_accuracy']:.4f}")
-    files.print_written(run.files.best, run.files.record, run.files.curves, run.files.confusion, run.files.network)
+    files.print_written(run.files.best, run.files.record, *pictures, run.files.network)
     diagnosis.print_reading(record)
     cifar10.print_worth(result, run)
     print_model(run)
@@ -446,8 +407,8 @@ def print_model(run: Run) -> None:
 
 def print_test(result: dict, run: Run) -> None:
     """Print the result on the test images as the lab report does and, for its runs, its accuracy."""
-    reported = claims.reported_accuracy(run.task, run.changes)
-    beside = f" (report: {reported:.3f})" if reported else ""
+    original = claims.original_accuracy(run.task, run.changes)
+    beside = f" (original: {original:.3f})" if original else ""
     print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
 
 
@@ -458,7 +419,7 @@ def reuse(model: nn.Module, run: Run) -> None:
     elif run.test:
         checkpoint.load_best(model, run)
         _, _, test_set = load_data(run)
-        print_configuration(run)
+        opening.print_configuration(run)
         print_model(run)
         print_test(evaluate(model, test_set), run)
     else:
@@ -493,7 +454,11 @@ def show_result(model: nn.Module, run: Run) -> None:
         problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
         raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
-    pictures = {run.files.curves: (draw_curves, record), run.files.confusion: (draw_confusion, record)}
+    test_set = None
+    if "mistakes" in record and not run.files.mistakes.exists():  # which takes images to draw, if they are there
+        there = run.sample or not cifar10.damaged(cifar10.find(flags.ROOT, run.data_dir))
+        test_set = load_data(run)[2] if there else None
+    pictures = pictures_of(record, test_set, run)
     pictures[run.files.network] = summary.draw_network, model
     for path, drawing in pictures.items():
         if not path.exists():
@@ -507,44 +472,67 @@ def show_result(model: nn.Module, run: Run) -> None:
 # ---------------------------------------------------------------- plots
 
 
+def pictures_of(record: dict, test_set: Dataset | None, run: Run) -> dict[Path, tuple]:
+    """The pictures of a finished run: where each is, the function that draws it, and what that needs."""
+    pictures = {run.files.curves: (draw_curves, record), run.files.confusion: (draw_confusion, record)}
+    if test_set:
+        pictures[run.files.mistakes] = draw_mistakes, record, test_set
+    return pictures
+
+
 def draw_curves(figure: "Figure", record: dict) -> None:
-    """Draw loss and accuracy over the epochs from a run's record, and the test result once it is there."""
+    """Draw loss and accuracy over the epochs from a run's record, and the test result once it is there.
+
+    Grey lines mark where the learning rate was halved.
+    """
     history, best = record["history"], best_of(record["history"])["epoch"]
-    epochs = [metrics["epoch"] for metrics in history]
-    figure.set(figwidth=11, figheight=4.2, dpi=120, layout_engine="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for part, name in (("train", "training"), ("val", "validation")):
-            values = [metrics[f"{part}_{metric}"] for metrics in history]
-            axes.plot(epochs, values, label=name, linewidth=1.5, marker="o", markersize=2.5 if len(epochs) > 20 else 6)
+    figure.set_figheight(2.9)
+    pair = learning_axes(figure, record["config"]["epochs"])
+    for axes, metric in zip(pair, ("loss", "accuracy"), strict=True):
+        mark_halvings(axes, history)
+        draw_curve(axes, history, f"train_{metric}", label="training")
+        draw_curve(axes, history, f"val_{metric}", label="validation")
         axes.axvline(best, color="0.5", linestyle=":", label=f"best epoch ({best})")
         if "test_accuracy" in record:
-            test = record[f"test_{metric}"]
-            axes.plot(best, test, "*", color="tab:red", markersize=12, label=f"test ({test:.3f})")
-        axes.set(xlabel="epoch", ylabel=metric)
-        axes.locator_params("x", integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(record["run"])
+            axes.plot(best, record[f"test_{metric}"], "*", color="tab:red", markersize=9, clip_on=False, label="test")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    test = "test loss {test_loss:.3f}, test accuracy {test_accuracy:.3f}" if "test_accuracy" in record else ""
+    figure.suptitle(": ".join(filter(None, (flags.title(record["run"]), test.format(**record)))))
 
 
 def draw_confusion(figure: "Figure", record: dict) -> None:
     """Draw how often each class is taken for which, and beside it the accuracy for each class, from a run's record."""
+    from matplotlib.colors import PowerNorm  # here: lab.files.matplotlib_as_it_comes says why
+
     counts = np.array(record["confusion_matrix"])
     shares = counts / counts.sum(1, keepdims=True).clip(1)  # of a true class
-    figure.set(figwidth=11, figheight=6.4, dpi=120, layout_engine="constrained")
-    matrix, bars = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
-    matrix.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")  # a root, so that errors show
+    figure.set_figheight(3.8)
+    matrix, bars = figure.subplots(1, 2, width_ratios=(3.4, 1), sharey=True)
+    image = matrix.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")  # a root: errors show
     for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if shares[row, column] > 0.3 else "black"
-            matrix.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
+        colour = "white" if shares[row, column] > 0.3 else "black"
+        matrix.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=matrix, label="share of the true class", ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
     matrix.set_xticks(range(10), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(10), CLASSES)
     matrix.set(xlabel="predicted class", ylabel="true class", title=f"{counts.sum():,} test images")
     bars.barh(range(10), shares.diagonal())
     for row, accuracy in enumerate(shares.diagonal()):
-        bars.text(accuracy + 0.03, row, f"{accuracy:.3f}", va="center", fontsize=9)
-    bars.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    bars.set(xlabel="accuracy for each true class", xlim=(0, 1.25), title=f"all: {record['test_accuracy']:.3f}")
+        bars.text(accuracy + 0.03, row, f"{accuracy:.3f}", va="center")
+    bars.set(xlabel="accuracy", xlim=(0, 1.5), xticks=(0, 0.5, 1), title=f"all: {record['test_accuracy']:.3f}")
     bars.grid(axis="x", alpha=0.3)
-    figure.suptitle(record["run"])
+    figure.suptitle(flags.title(record["run"]))
+
+
+def draw_mistakes(figure: "Figure", record: dict, test_set: Dataset) -> None:
+    """Draw the test images that were wrong with the highest confidence, from a run's record."""
+    figure.set_figheight(8.2)
+    grid = figure.subplots(5, 5).flat
+    for axes, mistake in zip(grid, record["mistakes"], strict=False):
+        index, predicted = mistake["index"], CLASSES[mistake["predicted"]]
+        axes.imshow(test_set.images[index].permute(1, 2, 0).cpu().numpy(), interpolation="lanczos")
+        true = CLASSES[test_set.labels[index]]
+        axes.set_title(f"{true}\n→ {predicted} {mistake['probability']:.1%}")
+    for axes in figure.axes:
+        axes.axis("off")
+    figure.suptitle(f"{flags.title(record['run'])}: wrong with the highest confidence (true → predicted class)")

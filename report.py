@@ -1,10 +1,11 @@
 """The lab report, rebuilt from the records of its runs: reads plots/*.json and writes REPORT.md.
 
     python report.py                         write REPORT.md from the runs that have finished
-    python report.py --plot                  draw plots/results.png, too: the report's accuracies beside ours
+    python report.py --plot                  draw its pictures, too: all results, and the runs that it compares
     python report.py --run                   train what is missing, one run after the other (many hours)
     python report.py --run --seeds 0 1 2     each with three seeds
     python report.py --list                  print the commands of --run, one a line, for a scheduler; write nothing
+    python report.py --compare RUN RUN       draw the curves of any runs on the same axes, as plots/compare.png
 
 --run goes on with unfinished runs, and writes the report again after each run.
 """
@@ -22,9 +23,10 @@ import task1_simplecnn
 import task2_resnet18
 from lab import cifar10, exits, flags, shell
 from lab.claims import BATCH128, FIGURES
-from lab.figures import draw_results
+from lab.comparisons import COMPARISONS, Records, lacking
+from lab.figures import draw_comparison, draw_results
 from lab.files import atomic_write, print_written, save_figure, shown
-from lab.page import Records, page
+from lab.page import page
 from lab.record import read_record
 
 RUNS = (*FIGURES, BATCH128)
@@ -44,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     failures = []
     with exits.told_in_one_line(lambda error: "The same command goes on." * isinstance(error, KeyboardInterrupt)):
+        if args.compare:
+            return compare(args.output_dir, args.compare)
         try:
             records, skipped = collect(args.output_dir)
             failures += [
@@ -80,8 +84,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--run", action="store_true", help="train what is missing, go on with what is unfinished")
     mode.add_argument("--list", action="store_true", help="print the commands that --run would call")
+    mode.add_argument(
+        "--compare", nargs="+", metavar="RUN", help="draw the curves of these runs, by their plots/RUN.json"
+    )
     flag = parser.add_argument
-    flag("--plot", action="store_true", help="draw plots/results.png, too; --run does")
+    flag("--plot", action="store_true", help="draw the report's pictures of several runs, too; --run does")
     flag("--seeds", type=flags.integer(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: seeds (0)")
     flag("--device", help="for --run and --list: passed on to the scripts")
     flag("--data-dir", type=flags.path, metavar="DIR", help="for --run and --list: passed on to the scripts")
@@ -91,22 +98,44 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         for name in ("seeds", "device", "data_dir"):
             if getattr(args, name) is not None:
                 parser.error(f"--{name.replace('_', '-')} goes with --run or --list")
-    if args.list and args.plot:
-        parser.error("--list writes nothing, so --plot does not go with it")
+    if args.plot and (args.list or args.compare):
+        parser.error(f"--plot does not go with {'--list' if args.list else '--compare'}")
     return args
 
 
 def write(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -> None:
-    """Write the report, and draw the picture of its results if it is asked for; OSError if that cannot be done."""
+    """Write the report, and draw its pictures of several runs if asked for; OSError if that cannot be done."""
     plots = args.output_dir / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     written = [args.output_dir / "REPORT.md"]
     if args.plot or args.run:
-        written.append(plots / "results.png")
-        save_figure(written[-1], f"results.{os.getpid()}", draw_results, records)
+        pictures = {"results": (draw_results, records)}
+        for name, (rows, _) in COMPARISONS.items():
+            if not lacking(name, records):
+                compared = [[records[run.name][0] for run in row] for row in rows]
+                pictures[f"compare_{name}"] = draw_comparison, compared
+        for name, drawing in pictures.items():
+            written.append(plots / f"{name}.png")
+            save_figure(written[-1], f"{name}.{os.getpid()}", *drawing)
     with atomic_write(written[0], f"REPORT.{os.getpid()}") as file:
         file.write(page(records, skipped, args.output_dir, TASKS).encode())
     print_written(*written)
+
+
+def compare(output_dir: Path, names: list[str]) -> None:
+    """Draw the curves of these runs, each on the same axes; SystemExit if the record of one cannot be used."""
+    plots, records = output_dir / "plots", []
+    for name in (Path(given).name.removesuffix(".json") for given in names):
+        usual = next((flags.all_settings(it, {}) for task, (_, it) in TASKS.items() if name.startswith(task)), {})
+        try:
+            records.append(read_record(plots / f"{name}.json", name, {}, usual))
+        except FileNotFoundError:
+            finished = ", ".join(path.stem for path in sorted(plots.glob("*.json")))
+            raise SystemExit(f"There is no run {name} in {shown(plots)}; there are: {finished or 'none'}.") from None
+        except ValueError as error:
+            raise SystemExit(f"{shown(plots / name)}.json cannot be used: {error}.") from None
+    save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
+    print_written(plots / "compare.png")
 
 
 # ---------------------------------------------------------------- the runs

@@ -1,6 +1,6 @@
 """Task 2: ResNet-18, written by hand, on CIFAR-10 (lab report, questions 4 to 7).
 
-    python task2_resnet18.py                              the report's baseline: 80 epochs, batches of 64, Adam, StepLR
+    python task2_resnet18.py                              the baseline: 80 epochs, batches of 64, Adam, StepLR
     python task2_resnet18.py --no-norm                    without input normalization
     python task2_resnet18.py --no-aug                     without data augmentation
     python task2_resnet18.py --lr 0.01 --constant-lr      another base learning rate, never halved
@@ -8,7 +8,7 @@
     python task2_resnet18.py --predict photo.jpg          what a picture shows, by the saved model
     python task2_resnet18.py --help                       every flag
 
-Test accuracy: 0.842 (the report's: 0.853). One run, seed 0, 76 minutes in float32 on two cores of an AMD EPYC,
+Test accuracy: 0.842 (the original's: 0.853). One run, seed 0, 76 minutes in float32 on two cores of an AMD EPYC,
 PyTorch 2.14.1.
 """
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import common
+from lab.opening import open_run
 
 DEFAULTS = {"task": "task2_resnet18", "epochs": 80, "batch_size": 64, "lr": 0.001}
 
@@ -89,7 +90,7 @@ class ResNet18(nn.Module):
 
 def main(argv: list[str] | None = None) -> None:
     """Train, validate and test the network, or reuse a finished run, as the flags say."""
-    with common.open_run(__doc__, DEFAULTS, argv) as run:
+    with open_run(__doc__, DEFAULTS, argv) as run:
         model = common.build(ResNet18, run)
         if run.needs_no_training:
             return common.reuse(model, run)
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         common.describe(model, run)
         history = common.train(model, train_set, val_set, run)
         result = common.evaluate(model, test_set)
-        common.finish(model, history, result, run)
+        common.finish(model, history, result, test_set, run)
 
 
 if __name__ == "__main__":

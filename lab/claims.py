@@ -1,7 +1,7 @@
 """The original lab report: its nine runs with their accuracies, and what it says about their curves.
 
 A claim is checked by a function. It gets the records of the claim's runs (of one seed, in the order of ``CLAIMS``) and
-returns what they measure, and whether that is what the report says.
+returns what they measure, and whether that is what the original says.
 """
 
 import shlex
@@ -16,12 +16,12 @@ from lab.rules import RULES
 
 
 class Experiment(NamedTuple):
-    """A run that the report is about."""
+    """A run that the original is about."""
 
     title: str
     task: str  # the name of its script
     changes: dict  # the settings that are not the script's defaults
-    figure: int | None  # its number in the report
+    figure: int | None  # its number in the original
     accuracy: float | None  # its test accuracy there
     loss: float | None = None  # its test loss there
 
@@ -48,8 +48,8 @@ BATCH128 = Experiment("ResNet-18 with batches of 128", TASK2, {"batch_size": 128
 FIGURES = (SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT)
 
 
-def reported_accuracy(task: str, changes: dict) -> float | None:
-    """The report's test accuracy of the run with these ``changes``, whatever seed and precision; None for others."""
+def original_accuracy(task: str, changes: dict) -> float | None:
+    """The original's test accuracy of the run with these ``changes``, whatever seed and precision; None for others."""
     changes = {name: value for name, value in changes.items() if name not in ("seed", "float32")}
     return next((run.accuracy for run in FIGURES if (run.task, run.changes) == (task, changes)), None)
 
@@ -59,7 +59,7 @@ CLEARLY = 1.25  # times as much: less may be chance, with one run of each
 ABOUT = 1.5  # "about epoch 8" is an epoch from 8 / 1.5 to 8 * 1.5
 EARLY = 20  # epochs: the first quarter of a run
 LATE = 10  # epochs at the end
-NEAR = 0.04  # of accuracy: the report calls the late curves alike, with test accuracies of 0.820 and 0.853
+NEAR = 0.04  # of accuracy: the original calls the late curves alike, with test accuracies of 0.820 and 0.853
 
 
 def findings(record: dict) -> set[str]:
@@ -191,7 +191,7 @@ def small_batches_reach_85(baseline: dict, batch128: dict) -> tuple[str, bool]:
     return measured, small >= 0.85 > large and small - large > NOISE
 
 
-CLAIMS = {  # what the report says: the function that checks it, and the runs whose records that gets
+CLAIMS = {  # what the original says: the function that checks it, and the runs whose records that gets
     "SimpleCNN trains steadily, does not overfit, and converges.": (simplecnn_is_steady, (SIMPLECNN,)),
     "ResNet-18 trains steadily, without violent oscillation.": (resnet18_is_steady, (BASELINE,)),
     "ResNet-18: late in the training the training loss still falls, and validation does not follow.": (

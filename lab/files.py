@@ -13,6 +13,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4
 NOT_DRAWN: set[Path] = set()  # pictures that this process has told of
 
 
@@ -29,6 +30,7 @@ class Files:
         self.record = plots / f"{name}.json"
         self.curves = plots / f"{name}.png"
         self.confusion = plots / f"{name}_confusion.png"
+        self.mistakes = plots / f"{name}_mistakes.png"
         self.network = plots / f"{task}_model.png"  # the picture of the network, which all runs of a task share
 
 
@@ -117,6 +119,7 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
 def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
     """Save what ``draw(figure, *what)`` draws on an empty figure as PNG, complete or not at all.
 
+    A figure is as wide as the text on a page of A4, and its letters have 8 points there; ``draw`` sets its height.
     If it cannot be drawn, that is told in one line, once for each picture: a training does not end for that.
     Raises OSError: the file cannot be written.
     """
@@ -125,7 +128,7 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
         with matplotlib_as_it_comes():
             from matplotlib.figure import Figure
 
-            draw(figure := Figure(), *what)
+            draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
             figure.savefig(picture, format="png", dpi=figure.dpi)
     except Exception as error:  # whatever it is
         if path not in NOT_DRAWN:
@@ -160,7 +163,7 @@ def matplotlib_as_it_comes() -> Iterator[None]:
     if backend:
         with contextlib.suppress(ValueError):
             matplotlib.rcParams["backend"] = backend  # as matplotlib itself does it when it is imported
-    with matplotlib.style.context("default"):
+    with matplotlib.style.context(["default", {"font.size": 8, "axes.titlesize": 8, "figure.titlesize": 9}]):
         yield
 
 

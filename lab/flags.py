@@ -16,6 +16,7 @@ from lab.files import Files
 from lab.record import STEP_SIZE
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
+TITLES = {"task1_simplecnn": "SimpleCNN", "task2_resnet18": "ResNet-18"}
 SAMPLE_IMAGES = 2_250  # to train, in the sample of CIFAR-10
 
 
@@ -73,23 +74,30 @@ class Setting(NamedTuple):
     """A setting that changes a run's numbers."""
 
     word: str  # for it in a run's name
+    title: str  # for it above a picture
     default: object  # where a task has none of its own
     help: str
     type: Callable[[str], object] | None = None  # None: a switch
 
 
 SETTINGS = {  # in the order of a run's name
-    "no_norm": Setting("no-norm", False, "leave pixels in [0, 1] instead of normalizing them"),
-    "no_aug": Setting("no-aug", False, "train and validate on the images as they are"),
-    "lr": Setting("lr", None, f"learning rate of the first {STEP_SIZE} epochs", learning_rate),
-    "constant_lr": Setting("constant-lr", False, f"never halve the learning rate (else every {STEP_SIZE} epochs)"),
-    "batch_size": Setting("batch", None, "images a step", integer(2, 45_000)),
-    "epochs": Setting("epochs", None, "passes over the data", integer(1, 100_000)),
-    "patience": Setting("patience", None, "stop after N epochs without a new best", integer(1, 100_000)),
-    "seed": Setting("seed", 0, "seed of everything random", integer(0, 2**31 - 1)),
-    "limit": Setting("limit", None, "a quick look: N images, N/10 to validate, N/10 to test", integer(10, 45_000)),
-    "sample": Setting("sample", False, "train on the sample of CIFAR-10 that comes with the scripts: no download"),
-    "float32": Setting("float32", False, "train in float32, also where the device has bfloat16"),
+    "no_norm": Setting("no-norm", "no normalization", False, "leave pixels in [0, 1] instead of normalizing them"),
+    "no_aug": Setting("no-aug", "no augmentation", False, "train and validate on the images as they are"),
+    "lr": Setting("lr", "learning rate {}", None, f"learning rate of the first {STEP_SIZE} epochs", learning_rate),
+    "constant_lr": Setting(
+        "constant-lr", "constant rate", False, f"never halve the learning rate (else every {STEP_SIZE} epochs)"
+    ),
+    "batch_size": Setting("batch", "batches of {}", None, "images a step", integer(2, 45_000)),
+    "epochs": Setting("epochs", "{} epochs", None, "passes over the data", integer(1, 100_000)),
+    "patience": Setting("patience", "patience {}", None, "stop after N epochs without a new best", integer(1, 100_000)),
+    "seed": Setting("seed", "seed {}", 0, "seed of everything random", integer(0, 2**31 - 1)),
+    "limit": Setting(
+        "limit", "{} images", None, "a quick look: N images, N/10 to validate, N/10 to test", integer(10, 45_000)
+    ),
+    "sample": Setting(
+        "sample", "sample", False, "train on the sample of CIFAR-10 that comes with the scripts: no download"
+    ),
+    "float32": Setting("float32", "float32", False, "train in float32, also where the device has bfloat16"),
 }
 
 
@@ -208,6 +216,16 @@ def all_settings(defaults: dict, changes: dict) -> dict:
 def run_name(task: str, changes: dict) -> str:
     """A run's name: its task and all settings that are not the task's defaults."""
     return "_".join([task, *(SETTINGS[name].word + value_text(value) for name, value in changes.items())])
+
+
+def title(name: str) -> str:
+    """A run's name in words, for a picture: ``task2_resnet18_no-aug_seed1`` is "ResNet-18, no augmentation, seed 1"."""
+    task = next((task for task in TITLES if name.startswith(task)), name)
+    texts = [TITLES.get(task, task)]
+    for part in name.removeprefix(task).split("_")[1:]:
+        setting = max((it for it in SETTINGS.values() if part.startswith(it.word)), key=lambda it: len(it.word))
+        texts.append(setting.title.format(part.removeprefix(setting.word)))
+    return ", ".join(texts)
 
 
 def words(changes: dict) -> list[str]:

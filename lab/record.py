@@ -50,6 +50,13 @@ def environments_of(environment: dict) -> list[dict]:
     return [{"from_epoch": 1} | precision | environment]
 
 
+def conditions(environment: dict) -> str:
+    """What epochs were trained on, in words; a precision that was not recorded is left out."""
+    threads = f"{environment['threads']} thread{'s' * (environment['threads'] != 1)}"
+    parts = environment["device"], environment.get("precision"), threads, f"torch {environment['torch']}"
+    return ", ".join(filter(None, parts))
+
+
 def first_problem(check: Callable[..., str | None], *what) -> str | None:
     """What ``check(*what)`` returns, or what it stumbled over: a value that is missing, or of another kind."""
     try:

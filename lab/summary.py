@@ -4,6 +4,7 @@ Every function looks at a copy, so that weights, batch-norm statistics, mode and
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import torch
 import torchsummary
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+
+from lab.files import PAGE_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +27,7 @@ Point = tuple[float, float]
 def print_summary(model: nn.Module) -> None:
     """Print FLOPs, parameters and the table of layers (lab report, questions 1 and 4).
 
-    The FLOPs are thop's, as in the report: multiply-accumulates for one image, and 4 for each batch-norm output.
+    The FLOPs are thop's, as there: multiply-accumulates for one image, and 4 for each batch-norm output.
     """
     with torch.random.fork_rng(devices=[]):
         flops, params = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, *INPUT),), verbose=False)
@@ -34,10 +37,13 @@ def print_summary(model: nn.Module) -> None:
 
 # ---------------------------------------------------------------- the picture
 
-MAX_ROWS = 20  # boxes in a column
-WIDTH, HEIGHT = 3.2, 0.7  # of a box, where a row is 1 high
-NAME = 0.75  # room above a block for its name
-SIDE = 0.6  # from a box to what stands right of it
+# All lengths are inches on paper.
+WIDTH, HEIGHT = 1.1, 0.18  # of a box
+ROW = 0.26  # from a box to the next
+NAME = 0.17  # room above a block for its name
+SHAPE = 0.72  # room left of a box for the shape of what it gives
+SIDE = 0.12  # from a box to what stands right of it
+EDGE = 0.05  # from a box to the frame around it
 COLOURS = {
     nn.Conv2d: "#9ecae1",
     nn.BatchNorm2d: "#fdd0a2",
@@ -51,35 +57,43 @@ SUM, OTHER, FRAME, LINE, SHORTCUT = "#ffeda0", "white", "#f7f7f7", "#333333", "#
 
 
 def draw_network(figure: "Figure", model: nn.Module) -> None:
-    """Draw ``model`` on ``figure``, layer by layer, with the shape of one image after each.
+    """Draw ``model`` on ``figure``, layer by layer, with the shape of one image wherever it changes.
 
-    The main path runs down, in columns; each block has a frame, with its shortcut in red on the right.
+    The main path runs down, in as many columns as the page is wide; each block has a frame, with its shortcut in red on
+    the right.
     """
     traced = fx.symbolic_trace(copy.deepcopy(model).cpu().eval())
     ShapeProp(traced).propagate(torch.zeros(1, *INPUT))
     main, blocks, shortcuts = read_graph(traced)
-    x, y, right = place(blocks, shortcuts)
+    rows = itertools.count(4)
+    while (placed := place(blocks, shortcuts, columns_of(blocks, next(rows))))[2] > PAGE_WIDTH:
+        pass
+    x, y, right = placed
 
-    width, height = 0.45 * (right + 0.2), 0.45 * (2 - min(y)) + 0.5
-    figure.set(figwidth=width, figheight=height, dpi=150, layout_engine="constrained")
-    axes = figure.subplots()
+    top, bottom = 0.62, min(y) - ROW
+    figure.set(figheight=top - bottom, layout_engine="none")
+    axes = figure.add_axes((0, 0, 1, 1))
     for block in dict.fromkeys(filter(None, blocks)):
         rows = [i for i, name in enumerate(blocks) if name == block]
         beside = room_beside(shortcuts, rows)
         draw_frame(axes, x[rows[0]] - WIDTH / 2, x[rows[0]] + WIDTH / 2 + beside, y[rows[0]], y[rows[-1]], block)
+    shape = None
     for i, node in enumerate(main):
         draw_box(axes, x[i], y[i], traced, node)
+        before, shape = shape, "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
+        if shape != before:
+            axes.text(x[i] - WIDTH / 2 - EDGE - 0.02, y[i], shape, ha="right", va="center", color="0.35")
         if i == 0:
             continue
         above, below = (x[i - 1], y[i - 1] - HEIGHT / 2), (x[i], y[i] + HEIGHT / 2)
         between = []
         if x[i] != x[i - 1]:  # from the foot of a column over to the head of the next
-            foot, head, gutter = above[1] - 0.5, 0.9, x[i] - WIDTH / 2 - SIDE
+            foot, head, gutter = above[1] - ROW / 2, ROW, x[i] - WIDTH / 2 - SHAPE
             between = [(above[0], foot), (gutter, foot), (gutter, head), (x[i], head)]
         draw_arrow(axes, [above, *between, below], LINE)
     for start, layers, end in shortcuts:
-        leaves = (x[end], y[start + 1] + HEIGHT / 2 + 0.32)
-        lane = x[end] + WIDTH / 2 + (SIDE + WIDTH / 2 if layers else 0.75 * SIDE)
+        leaves = (x[end], y[start + 1] + HEIGHT / 2 + 0.06)
+        lane = x[end] + WIDTH / 2 + (SIDE + WIDTH / 2 if layers else SIDE)
         points = [leaves, (lane, leaves[1])]
         for layer, row in zip(layers, y[end - len(layers) : end], strict=True):
             draw_arrow(axes, [*points, (lane, row + HEIGHT / 2)], SHORTCUT)
@@ -88,8 +102,11 @@ def draw_network(figure: "Figure", model: nn.Module) -> None:
         draw_arrow(axes, [*points, (lane, y[end]), (x[end] + WIDTH / 2, y[end])], SHORTCUT)
         axes.plot(*leaves, "o", color=SHORTCUT, markersize=3)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    axes.set_title(f"{type(model).__name__}\n{parameters:,} parameters", fontsize=10)
-    axes.set(xlim=(-0.8, right - SIDE), ylim=(min(y) - 1, 1), aspect="equal")
+    legend = "left of a box: channels × height × width from here on; /2: stride 2"
+    axes.text(
+        right / 2, top - 0.05, f"{type(model).__name__}, {parameters:,} parameters\n{legend}", ha="center", va="top"
+    )
+    axes.set(xlim=((right - PAGE_WIDTH) / 2, (right + PAGE_WIDTH) / 2), ylim=(bottom, top))
     axes.axis("off")
 
 
@@ -114,11 +131,11 @@ def read_graph(traced: fx.GraphModule) -> tuple[list[fx.Node], list[str], list[S
     return main, blocks, shortcuts
 
 
-def place(blocks: list[str], shortcuts: list[Shortcut]) -> tuple[list[float], list[float], float]:
+def place(blocks: list[str], shortcuts: list[Shortcut], columns: list[range]) -> tuple[list[float], list[float], float]:
     """The centre x, y of every box of the main path, and how far the picture reaches to the right."""
     x, y, right = [], [], 0.0
-    for column in columns_of(len(blocks), shortcuts):
-        left, row = right, 0.0
+    for column in columns:
+        left, row = right + SHAPE, 0.0
         for i in column:
             if blocks[i] and (i == column[0] or blocks[i] != blocks[i - 1]):
                 row -= NAME
@@ -126,8 +143,8 @@ def place(blocks: list[str], shortcuts: list[Shortcut]) -> tuple[list[float], li
                 row -= NAME / 2
             x.append(left + WIDTH / 2)
             y.append(row)
-            row -= 1
-        right = left + WIDTH + room_beside(shortcuts, column) + 2 * SIDE
+            row -= ROW
+        right = left + WIDTH + room_beside(shortcuts, column) + 2 * EDGE
     return x, y, right
 
 
@@ -155,13 +172,13 @@ def block_of(traced: fx.GraphModule, node: fx.Node) -> str:
     return ""
 
 
-def columns_of(length: int, shortcuts: list[Shortcut]) -> list[range]:
-    """Break a path of ``length`` boxes into columns, where no shortcut passes by and not right below a sum."""
-    columns, first, possible = [], 0, 0
+def columns_of(blocks: list[str], rows: int) -> list[range]:
+    """Break a path into columns of at most ``rows`` boxes, if it can be done between blocks."""
+    length, columns, first, possible = len(blocks), [], 0, 0
     for end in range(1, length + 1):
-        if any(start < end - 1 <= stop for start, _, stop in shortcuts):
+        if end < length and blocks[end] and blocks[end] == blocks[end - 1]:
             continue
-        if end - first > MAX_ROWS and possible > first:
+        if end - first > rows and possible > first:
             columns.append(range(first, possible))
             first = possible
         possible = end
@@ -173,9 +190,9 @@ def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.
     match layer:
         case nn.Conv2d():
             text = "Conv {}×{}, {}".format(*layer.kernel_size, layer.out_channels)
-            text += f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
+            text += f", /{layer.stride[0]}" if layer.stride[0] > 1 else ""
         case nn.MaxPool2d():
-            text = f"MaxPool {layer.kernel_size}×{layer.kernel_size}, stride {layer.stride}"
+            text = f"MaxPool {layer.kernel_size}×{layer.kernel_size}, /{layer.stride}"
         case nn.Linear():
             text = f"Linear {layer.in_features} → {layer.out_features}"
         case nn.Dropout():
@@ -186,16 +203,15 @@ def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.
             text = type(layer).__name__.removesuffix("2d").removeprefix("Adaptive")
     text = {"add": "+", "flatten": "Flatten"}.get(text, text)
     colour = SUM if text == "+" else COLOURS.get(type(layer), OTHER)
-    shape = "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
     corner = (x - WIDTH / 2, y - HEIGHT / 2)
-    draw_rounded(axes, corner, WIDTH, HEIGHT, 0.12, fc=colour, ec=LINE)
-    axes.text(x, y, f"{text}\n{shape}", ha="center", va="center", fontsize=7, linespacing=1.1)
+    draw_rounded(axes, corner, WIDTH, HEIGHT, 0.04, fc=colour, ec=LINE)
+    axes.text(x, y, text, ha="center", va="center_baseline")
 
 
 def draw_frame(axes: "Axes", left: float, right: float, top: float, bottom: float, name: str) -> None:
-    corner, height = (left - 0.25, bottom - 0.45), top - bottom + 0.45 + HEIGHT / 2 + NAME - 0.12
-    draw_rounded(axes, corner, right - left + 0.5, height, 0.15, fc=FRAME, ec="0.75")
-    axes.text(left - 0.12, corner[1] + height - 0.1, name, ha="left", va="top", fontsize=7, color="0.35")
+    corner, height = (left - EDGE, bottom - 0.12), top - bottom + 0.12 + HEIGHT / 2 + NAME
+    draw_rounded(axes, corner, right - left + 2 * EDGE, height, 0.05, fc=FRAME, ec="0.75")
+    axes.text(left, corner[1] + height - 0.02, name, ha="left", va="top", color="0.35")
 
 
 def draw_rounded(axes: "Axes", corner: Point, width: float, height: float, radius: float, **colours: str) -> None:
@@ -206,5 +222,5 @@ def draw_rounded(axes: "Axes", corner: Point, width: float, height: float, radiu
 
 def draw_arrow(axes: "Axes", points: list[Point], colour: str) -> None:
     axes.plot(*zip(*points[:-1], strict=True), color=colour, linewidth=1)
-    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 5}
     axes.annotate("", points[-1], points[-2], arrowprops=style)

@@ -17,7 +17,7 @@ import common
 import report
 import task1_simplecnn
 from lab import exits, files, flags, shell
-from lab.claims import FIGURES, reported_accuracy
+from lab.claims import FIGURES, original_accuracy
 from lab.progress import Progress
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
@@ -277,11 +277,11 @@ def test_a_terminal_that_claims_no_columns_gets_lines(columns):
 
 
 def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
-    assert [reported_accuracy(run.task, run.changes | {"seed": 2}) for run in FIGURES] == [
+    assert [original_accuracy(run.task, run.changes | {"seed": 2}) for run in FIGURES] == [
         *(0.817, 0.853, 0.845, 0.783, 0.715, 0.796, 0.521, 0.797, 0.820)  # lab_report.txt
     ]
     result = {"test_loss": 0.5, "test_accuracy": 0.75}
-    its_runs = [(["--seed", "1"], " (report: 0.817)"), (["--float32"], " (report: 0.817)")]
+    its_runs = [(["--seed", "1"], " (original: 0.817)"), (["--float32"], " (original: 0.817)")]
     for words, beside in (*its_runs, (["--limit", "100"], ""), (["--no-aug"], "")):
         common.print_test(result, flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu", *words]))
         assert capsys.readouterr().out == f"Test loss: 0.500, Test accuracy: 0.750{beside}\n"

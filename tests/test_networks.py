@@ -7,20 +7,21 @@ import pytest
 import torch
 import torchvision
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from torch import fx
 
-from lab import summary
+from lab import files, summary
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
-FIGURES = {  # the report's; it cuts off the last two sizes of ResNet-18 ("4" for 43.95)
+FIGURES = {  # the original's; it cuts off the last two sizes of ResNet-18 ("4" for 43.95)
     SimpleCNN: ("FLOPs: 10571776.0 Params: 114186.0", "114,186", ["0.01", "1.44", "0.44", "1.88"]),
     ResNet18: ("FLOPs: 37220352.0 Params: 11181642.0", "11,181,642", ["0.01", "1.29", "42.65", "43.95"]),
 }
 
 
 @pytest.mark.parametrize("network", [SimpleCNN, ResNet18])
-def test_summary_is_the_reports(network, capsys):
+def test_summary_is_the_originals(network, capsys):
     summary.print_summary(network())
     printed = capsys.readouterr().out
     table = Path(__file__).with_name(f"report_{network.__name__.lower()}.txt").read_text()
@@ -64,9 +65,28 @@ def test_picture_shows_every_layer_and_shortcut(network, projections):
     assert [len(layers) for _, layers, _ in shortcuts] == projections
     drawn = [*main, *(layer for _, layers, _ in shortcuts for layer in layers)]
     assert sorted(node.name for node in drawn) == sorted(n.name for n in traced.graph.nodes if n.op != "output")
-    columns = summary.columns_of(len(main), shortcuts)
-    assert [i for column in columns for i in column] == list(range(len(main)))
-    assert max(map(len, columns)) <= summary.MAX_ROWS
-    for start, _, end in shortcuts:
-        assert any(start + 1 in column and end in column for column in columns)
-        assert len(set(blocks[start + 1 : end + 2])) == 1  # a block's frame is whole
+    for rows in (1, 8, 20, 1000):
+        columns = summary.columns_of(blocks, rows)
+        assert [i for column in columns for i in column] == list(range(len(main)))
+        assert len(columns) == 1 or rows < 1000
+        for start, _, end in shortcuts:
+            assert any(start + 1 in column and end in column for column in columns)
+            assert len(set(blocks[start + 1 : end + 2])) == 1  # a block's frame is whole
+
+
+@pytest.mark.parametrize(("network", "columns", "height"), [(SimpleCNN, 3, 8), (ResNet18, 2, 26)])
+def test_picture_fits_a_page_and_can_be_read_there(network, columns, height):
+    """No text is smaller than 8 points, wider than its box, or over the edge; A4 leaves 16 cm by 26 to print on."""
+    with files.matplotlib_as_it_comes():
+        summary.draw_network(figure := Figure((files.PAGE_WIDTH, 1)), network())
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+        assert len({round(box.x0) for box in boxes if box.width == pytest.approx(110)}) >= columns
+        assert figure.get_figwidth() * 2.54 == pytest.approx(16) and figure.get_figheight() * 2.54 <= height
+        for text in axes.texts:
+            extent = text.get_window_extent()
+            assert text.get_fontsize() >= 8 and figure.bbox.contains(extent.x0, extent.y0)
+            assert figure.bbox.contains(extent.x1, extent.y1)
+            holds = [box for box in boxes if box.contains(*((extent.min + extent.max) / 2)) and box.height < 20]
+            assert all(box.x0 <= extent.x0 and extent.x1 <= box.x1 for box in holds), text.get_text()

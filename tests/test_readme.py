@@ -40,7 +40,7 @@ def test_what_task_1_prints_is_what_its_record_says(capsys):
     print_reading(record)
     (reading,) = re.findall(r"```\n(Good: (?:.|\n)*?)```", README)
     assert capsys.readouterr().out.startswith(reading)
-    assert f"Test accuracy: {record['test_accuracy']:.3f} (the report's: 0.817)." in task1_simplecnn.__doc__
+    assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.817)." in task1_simplecnn.__doc__
 
 
 def test_the_example_of_predict_is_what_the_committed_weights_say(sample, tmp_path, monkeypatch, capsys):

@@ -28,15 +28,17 @@ from lab.claims import (
     CLAIMS,
     FIGURES,
     LOW,
+    LOW_CONSTANT,
     NO_AUG,
     NO_NORM,
     SIMPLECNN,
 )
-from lab.figures import draw_results
+from lab.comparisons import conclusion, of_third_block
+from lab.figures import draw_comparison, draw_results
 from lab.files import shown
 from lab.record import best_of, read_record
 
-NAMES = [  # in the order of the report's figures
+NAMES = [  # in the order of the original's figures
     "task1_simplecnn",
     "task2_resnet18",
     "task2_resnet18_no-norm",
@@ -131,7 +133,7 @@ def test_the_same_records_give_the_same_page(tmp_path):
     assert pages[0] == pages[1] and b"\r" not in pages[0]
 
 
-def test_the_runs_are_the_reports():
+def test_the_runs_are_the_originals():
     assert [run.name for run in FIGURES] == NAMES
     assert [run.figure for run in FIGURES] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert [run.accuracy for run in FIGURES] == [0.817, 0.853, 0.845, 0.783, 0.715, 0.796, 0.521, 0.797, 0.820]
@@ -141,10 +143,10 @@ def test_the_runs_are_the_reports():
 def test_without_any_run_every_row_is_missing_and_it_says_how_to_fill_it(tmp_path):
     code, page = rebuild(tmp_path)
     assert code == 0
-    assert "0 of the report's 9 runs have finished" in page and "`python report.py --run`" in page
+    assert "0 of the original's 9 runs have finished" in page and "`python report.py --run`" in page
     for run in FIGURES:
         assert f"**Figure {run.figure}: {run.title}**: not run yet: `{run.command()}`" in page
-        assert f"report: {run.accuracy:.3f} (figure {run.figure})<br>not run yet" in page or run is SIMPLECNN
+        assert f"original: {run.accuracy:.3f} (figure {run.figure})<br>not run yet" in page or run is SIMPLECNN
     assert page.count("| open |") == len(CLAIMS)
     assert {path.name for path in tmp_path.iterdir()} == {"REPORT.md", "plots"} and not any(
         (tmp_path / "plots").iterdir()
@@ -156,23 +158,24 @@ def test_an_unfinished_run_is_shown_with_the_command_that_goes_on(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "task2_resnet18_no-aug.last.pt").touch()
     _, page = rebuild(tmp_path)
-    assert page.count("unfinished: `python task2_resnet18.py --no-aug --resume`") == 2  # in the table, as figure 4
+    assert page.count("unfinished: `python task2_resnet18.py --no-aug --resume`") == 2  # in the table, and as figure 4
     save(tmp_path, record_of(NO_AUG))  # a finished run that is being trained once more
     assert "unfinished" not in rebuild(tmp_path)[1]
 
 
-def test_seeds_are_averaged_and_compared_with_the_report(tmp_path):
+def test_seeds_are_averaged_and_compared_with_the_original(tmp_path):
     rights = {0: 850, 1: 846, 2: 857, 11: 841}
     save(tmp_path, *(record_of(BASELINE, seed, right) for seed, right in rights.items()), record_of(NO_NORM, 3, 849))
     code, page = rebuild(tmp_path, "--plot")
     accuracies = [right / 1000 for right in rights.values()]
     mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
     ours = f"{mean:.3f} ± {deviation:.3f} (n = 4)"
-    assert code == 0 and f"ours: **{ours}**<br>difference: {mean - 0.853:+.3f} |" in page
-    assert f"Without normalization: -0.008 in the report, {0.849 - mean:+.3f} here." in page
+    may = 2 * deviation * math.sqrt(1 + 1 / 4)  # s is that of these four seeds
+    assert code == 0 and f"ours: **{ours}**<br>difference: {mean - 0.853:+.3f}, within chance (±{may:.3f}) |" in page
+    assert f"s = {deviation:.4f} is pooled over the seeds of ResNet-18: with 3 degrees of freedom" in page
     assert "`python task2_resnet18.py --no-norm --seed 3`" in page and f"This is seed 0, of 4 seeds: {ours}." in page
-    assert "2 of the report's 9 runs have finished" in page
-    assert Image.open(tmp_path / "plots" / "results.png").size == (1320, 576)
+    assert "2 of the original's 9 runs have finished" in page
+    assert Image.open(tmp_path / "plots" / "results.png").size == (1259, 600)  # 16 cm at 200 dpi
     collected, _ = report.collect(tmp_path)
     assert [record["config"]["seed"] for record in collected[BASELINE.name]] == [0, 1, 2, 11]
 
@@ -250,15 +253,16 @@ def test_the_records_of_format_1_stay_readable(tmp_path):
     save(tmp_path, record)
     code, page = rebuild(tmp_path)
     assert code == 0 and "ours: **0.850**" in page
-    assert "- Trained in 2 minutes on cpu in float32, with 2 threads and PyTorch 2.14.1\n" in page
+    assert "- Trained in 2 minutes: cpu, float32, 2 threads, torch 2.14.1\n" in page
 
 
 def test_each_environment_of_a_resumed_run_is_told(tmp_path):
     record = record_of(SIMPLECNN)
-    record["environments"].append(record["environments"][0] | {"from_epoch": 31, "precision": "bfloat16"})
+    later = {"from_epoch": 31, "precision": "bfloat16", "threads": 1}
+    record["environments"].append(record["environments"][0] | later)
     save(tmp_path, record)
-    told = ("on cpu in float32", "from epoch 31 on cpu in bfloat16")
-    assert ", ".join(f"{it}, with 2 threads and PyTorch 2.14.1" for it in told) in rebuild(tmp_path)[1]
+    told = "cpu, float32, 2 threads, torch 2.14.1; from epoch 31 on: cpu, bfloat16, 1 thread, torch 2.14.1"
+    assert f"- Trained in 2 minutes: {told}\n" in rebuild(tmp_path)[1]
 
 
 def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path):
@@ -294,7 +298,7 @@ def test_the_picture_of_results_shows_the_records(tmp_path):
     diamonds = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "D"]
     assert diamonds == [[[run.accuracy, row]] for row, run in enumerate(FIGURES)]
     texts = [text.get_text() for text in axes.texts]
-    assert texts.count("not finished") == 1 and all(f"{right / 1000:.3f}" in texts for right in rights.values())
+    assert texts.count("not run yet") == 1 and all(f"{right / 1000:.3f}" in texts for right in rights.values())
 
     save(tmp_path, *made)
     pictures = []
@@ -327,6 +331,128 @@ def test_the_worst_pair_is_that_of_the_confusion_matrix(tmp_path):
         "100 for cat. That is 11 % of all 2,250 errors."
     )
     assert sentence in rebuild(tmp_path)[1]
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+@pytest.mark.parametrize(
+    ("right", "sentence"),
+    [
+        (844, "Normalization adds 0.6 points of test accuracy (0.850 ± 0.002 (n = 3) with it, 0.844 without)."),
+        (847, "Normalization changes the test accuracy by +0.3 points (0.850 ± 0.002 (n = 3) with it, 0.847 without)."),
+        (856, "Normalization costs 0.6 points of test accuracy (0.850 ± 0.002 (n = 3) with it, 0.856 without)."),
+    ],
+)
+def test_a_conclusion_is_drawn_from_the_numbers_with_the_seeds_as_yardstick(tmp_path, without_layers, right, sentence):
+    """The ablation loses, ties, or wins: 2 s √(1 + 1/3), with s = 0.002 over the seeds of the baseline, is 0.0046."""
+    save(tmp_path, *(record_of(BASELINE, seed, of) for seed, of in enumerate((848, 850, 852))))
+    save(tmp_path, record_of(NO_NORM, right=right))
+    page = rebuild(tmp_path)[1]
+    verdict = "That is within chance" if right == 847 else "That is more than chance"
+    yardstick = "with other seeds alone, such a difference may be 0.5 points. The original: +0.8 points."
+    assert f"**{sentence} {verdict}: {yardstick} It does not make early training steadier" in page
+
+
+def test_one_seed_is_held_against_the_spread_that_others_report(tmp_path, without_layers):
+    save(tmp_path, record_of(BASELINE, right=850), record_of(NO_NORM, right=841))
+    page = rebuild(tmp_path)[1]
+    assert "s = 0.0035 is that of another ResNet" in page
+    assert "changes the test accuracy by +0.9 points" in page and "may be 1.0 points" in page
+
+
+@pytest.mark.parametrize(
+    ("with_", "without", "verdict"),
+    [
+        ((0.01, 0.012, 0.02), 0.04, "makes early training steadier"),
+        ((0.01, 0.012, 0.045), 0.04, "does not make early training steadier"),  # one of its seeds is rougher
+        ((0.039, 0.039, 0.039), 0.04, "does not make early training steadier"),  # by too little
+        ((0.04, 0.05, 0.06), 0.01, "makes early training rougher"),
+    ],
+)
+def test_what_is_said_of_steadiness_holds_for_all_seeds(with_, without, verdict):
+    baseline = [record_of(BASELINE, seed, val=rough(to(0.5), swing)) for seed, swing in enumerate(with_)]
+    records = {BASELINE.name: baseline, NO_NORM.name: [record_of(NO_NORM, val=rough(to(0.5), without))]}
+    assert f" It {verdict}: in the first 20 epochs, " in conclusion("normalization", records)
+
+
+def test_what_is_said_of_augmentation_and_of_learning_rates_follows_the_numbers():
+    records = {run.name: [record_of(run, right=round(1000 * run.accuracy))] for run in FIGURES}
+    assert "It does not keep the network from learning its images by heart" in conclusion("augmentation", records)
+    records[NO_AUG.name] = [record_of(NO_AUG, train=to(0.02, 6), val=over(0.7, 8, 0.02))]
+    assert "It keeps the network from learning its images by heart" in conclusion("augmentation", records)
+    text = conclusion("learning_rate", records)
+    assert "The best of the six is ResNet-18 baseline, with 0.853; within chance of it: none of the others." in text
+    assert "by +19.4 points from 0.01, in the original by +19.4; by +5.6 points from 0.001" in text
+    assert "by -2.4 points from 0.0001, in the original by -2.4." in text
+    records[LOW_CONSTANT.name] = [record_of(LOW_CONSTANT, right=860)]
+    text = conclusion("learning_rate", records)
+    assert "Constant LR 0.0001, with 0.860; within chance of it: ResNet-18 baseline." in text
+
+
+def test_the_third_block_is_held_against_chance():
+    records = {SIMPLECNN.name: [record_of(SIMPLECNN, seed, 810 + seed) for seed in range(3)]}
+    text = of_third_block(records, [0.75, 0.801, 0.78])
+    assert "and 1 of 3 runs reach 80 %; with three it is 0.811 ± 0.001 (n = 3)" in text
+    assert "changes it by +3.4 points, which is more than chance (0.2 points)." in text
+    assert "by -0.1 points, which is within chance" in of_third_block(records, [0.811, 0.812, 0.813])
+
+
+def test_runs_that_were_not_trained_alike_are_named_under_their_comparison():
+    records = {run.name: [record_of(run)] for run in (BASELINE, NO_NORM)}
+    assert "conditions" not in conclusion("normalization", records)
+    records[NO_NORM.name][0]["environments"][0] |= {"precision": "bfloat16", "threads": 1}
+    assert conclusion("normalization", records).endswith(
+        "\n\nNot all of these runs were trained under the same conditions. cpu, float32, 2 threads, torch 2.14.1: "
+        "ResNet-18; cpu, bfloat16, 1 thread, torch 2.14.1: ResNet-18, no normalization."
+    )
+
+
+def test_an_accuracy_that_is_not_the_originals_is_explained_or_said_to_be_unexplained(tmp_path, without_layers):
+    save(tmp_path, record_of(BASELINE, right=842), record_of(NO_AUG, right=782), record_of(NO_NORM, right=800))
+    page = rebuild(tmp_path)[1]
+    assert "difference: -0.001, within chance (±0.010)" in page
+    assert "by -0.011, more than chance (±0.010). We cannot explain it: a rotation by at most 10 degrees" in page
+    assert "by -0.045, more than chance (±0.010). Nothing that we tried explains it." in page
+    assert page.count("The accuracy differs from the original's by ") == 2
+
+
+def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, without_layers):
+    records = [record_of(run, train=to(0.1 * run.figure), val=to(0.11 * run.figure)) for run in FIGURES]
+    rows = [records[2:4], records[4:7]]
+    draw_comparison(figure := Figure(), rows)
+    for row, part in zip(rows, figure.subfigs, strict=True):
+        (legend,) = part.legends
+        assert [text.get_text() for text in legend.get_texts()] == [
+            f"{flags.title(record['run'])} (0.800)" for record in row
+        ]
+        for axes, metric in zip(part.axes, ("loss", "accuracy"), strict=True):
+            drawn = [list(line.get_ydata()) for line in axes.lines]
+            assert drawn == [
+                [it[f"{of}_{metric}"] for it in record["history"]] for record in row for of in ("train", "val")
+            ]
+            assert (axes.get_xlim(), axes.get_ylim()) == ((0, 81), (0, 2.5 if metric == "loss" else 1))
+
+    save(tmp_path, *records[:4])
+    assert rebuild(tmp_path, "--plot")[0] == 0
+    names = {path.name for path in (tmp_path / "plots").glob("*.png")}
+    assert names == {"results.png", "compare_normalization.png", "compare_augmentation.png"}
+    page = rebuild(tmp_path)[1]
+    assert all(f"](plots/{name})" in page for name in names)
+    assert "*(not compared yet: figure 5, figure 6, figure 7, figure 8, figure 9 not run yet)*" in page
+
+
+def test_compare_draws_any_runs(tmp_path, capsys):
+    save(tmp_path, record_of(NO_AUG, 3), record_of(SIMPLECNN, epochs=5) | {"run": "task1_simplecnn_epochs5"})
+    assert rebuild(tmp_path, "--compare", "plots/task2_resnet18_no-aug_seed3.json", "task1_simplecnn_epochs5")[0] == 0
+    assert capsys.readouterr().out == f"Written: {shown(tmp_path / 'plots' / 'compare.png')}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"plots"}  # no page
+    (tmp_path / "plots" / "task2_resnet18.json").write_text("{")
+    for name, error in {
+        "task2_resnet18": r".*task2_resnet18\.json cannot be used: it is cut short, or no JSON\.",
+        "resnet": r"There is no run resnet in .*; there are: .*task1_simplecnn_epochs5, .*\.",
+    }.items():
+        assert re.fullmatch(error, rebuild(tmp_path, "--compare", name)[0])
 
 
 # ---------------------------------------------------------------- the claims
@@ -448,7 +574,7 @@ def test_run_trains_nothing_when_nothing_is_missing(tmp_path, monkeypatch, witho
     monkeypatch.setattr(report.cifar10, "download", lambda directory: pytest.fail("looked for data"))
     save(tmp_path, *map(record_of, (*FIGURES, BATCH128)))
     code, page = rebuild(tmp_path, "--run")
-    assert code == 0 and "9 of the report's 9 runs have finished" in page
+    assert code == 0 and "9 of the original's 9 runs have finished" in page
 
 
 def test_list_names_the_data_from_any_folder(tmp_path, capsys, monkeypatch):
@@ -474,6 +600,9 @@ def test_run_looks_for_the_data_first(tmp_path, monkeypatch, capsys):
         "--data-dir x",
         "--run --list",
         "--list --plot",
+        "--compare x --plot",
+        "--compare x --run",
+        "--compare",
         "--run --seeds x",
         "--run --seeds -1",
         "x",
@@ -537,7 +666,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     assert "task2_resnet18_lr0.0001 is unfinished: 1 of 2 epochs are done" in run.stdout
     assert "Run 3 of 3" in run.stdout and run.stdout.count("Test accuracy") == 2
     page = (project / "REPORT.md").read_text()
-    assert "8 of the report's 9 runs have finished" in page
+    assert "8 of the original's 9 runs have finished" in page
     assert "figure 3)<br>unfinished: `python task2_resnet18.py --no-norm --resume`" in page
 
 

@@ -22,7 +22,8 @@ from torch import nn
 import common
 import task1_simplecnn
 import task2_resnet18
-from lab import files, flags
+from lab import cifar10, files, flags
+from lab.cifar10 import CLASSES
 from task1_simplecnn import SimpleCNN
 
 
@@ -78,8 +79,8 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     words = ["--epochs", "3", "--seed", "2", "--limit", "200"]
     record, checkpoint = train(tmp_path, *words)
     run = "task1_simplecnn_epochs3_seed2_limit200"
-    names = {f"plots/{run}.json", f"plots/{run}.png", f"plots/{run}_confusion.png", "plots/task1_simplecnn_model.png"}
-    names.add(f"checkpoints/{run}.pt")
+    names = {f"plots/{run}{end}" for end in (".json", ".png", "_confusion.png", "_mistakes.png")}
+    names |= {"plots/task1_simplecnn_model.png", f"checkpoints/{run}.pt"}
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == names
     printed = capsys.readouterr().out
     assert "\nToo short to read: 3 of at least 10 epochs. Train for more --epochs" in printed
@@ -395,16 +396,18 @@ def test_the_pictures_and_lines_show_the_record(made_up, tmp_path, capsys):
         lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
         for part, name in (("train", "training"), ("val", "validation")):
             assert lines[name] == [[it["epoch"], it[f"{part}_{metric}"]] for it in history]
-        assert lines[f"test ({record[f'test_{metric}']:.3f})"] == [[best, record[f"test_{metric}"]]]
+        assert lines["test"] == [[best, record[f"test_{metric}"]]]
         assert [x for x, _ in lines[f"best epoch ({best})"]] == [best, best] and axes.get_ylabel() == metric
+    test = f"test loss {record['test_loss']:.3f}, test accuracy {record['test_accuracy']:.3f}"
+    assert figure.get_suptitle() == f"SimpleCNN, 4 epochs, 200 images: {test}"
 
     common.draw_confusion(figure := Figure(), record)
-    matrix, bars = figure.axes
+    matrix, bars, colours = figure.axes
+    assert colours.get_ylabel() == "share of the true class"
     assert {tuple(map(int, text.get_position())): text.get_text() for text in matrix.texts} == {
         (guess, true): str(count)
         for true, row in enumerate(record["confusion_matrix"])
         for guess, count in enumerate(row)
-        if count
     }
     assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("predicted class", "true class")
     shares = [row[true] / max(sum(row), 1) for true, row in enumerate(record["confusion_matrix"])]
@@ -515,6 +518,45 @@ def test_restarting_without_data_keeps_the_unfinished_state(made_up, tmp_path, m
     assert (tmp_path / "checkpoints" / "task1_simplecnn_limit100.last.pt").exists()
 
 
+def test_the_curves_of_all_runs_have_the_same_axes_whatever_they_show():
+    """Also while they grow: the axis of epochs runs to the last one that is planned. Grey lines: rates halved."""
+    history = [{"epoch": epoch, "learning_rate": 0.01 * 0.5 ** ((epoch - 1) // 10)} for epoch in range(1, 26)]
+    for epoch in history:
+        epoch |= {"train_loss": 0.1, "train_accuracy": 0.9, "val_loss": 40 / epoch["epoch"], "val_accuracy": 0.1}
+    record = {"run": "task2_resnet18_lr0.01_constant-lr_seed3", "config": {"epochs": 60}, "history": history}
+    common.draw_curves(figure := Figure(), record)
+    assert figure.get_suptitle() == "ResNet-18, learning rate 0.01, constant rate, seed 3"
+    loss, accuracy = figure.axes
+    assert loss.get_xlim() == accuracy.get_xlim() == (0, 61)
+    assert (loss.get_ylim(), accuracy.get_ylim()) == ((0, 2.5), (0, 1))
+    above = [line.get_xydata().tolist() for line in loss.lines if line.get_marker() == "^"]
+    assert above == [[[epoch, 2.5] for epoch in range(1, 16)]]
+    for axes in figure.axes:
+        (halvings,) = (lines for lines in axes.collections if lines.get_label() == "rate halved")
+        assert [x for ((x, _), _) in halvings.get_segments()] == [10.5, 20.5]
+
+
+def test_the_gallery_shows_the_images_that_were_wrong_with_the_highest_confidence(made_up, tmp_path):
+    record, checkpoint = train(tmp_path, "--epochs", "1")
+    _, _, images, labels = made_up
+    model = SimpleCNN().eval()
+    model.load_state_dict(checkpoint["model"])
+    mean, std = (torch.tensor(record["config"][name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.inference_mode():
+        sure, guesses = model((images / 255 - mean) / std).softmax(1).max(1)
+    wrong = sorted((guesses != labels).nonzero().flatten().tolist(), key=lambda index: -sure[index])[:25]
+    test_set = common.Dataset(images, labels, mean, std)
+    common.draw_mistakes(figure := Figure(), record, test_set)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert 0 < len(shown) == len(wrong) <= 25 == len(figure.axes)
+    for axes, index in zip(shown, wrong, strict=True):
+        (image,) = axes.images
+        assert torch.equal(torch.tensor(image.get_array().data), images[index].permute(1, 2, 0))
+        true, guess = (CLASSES[number] for number in (labels[index], guesses[index]))
+        assert re.fullmatch(rf"{true}\n→ {guess} \d+\.\d%", axes.get_title())
+        assert float(axes.get_title().split()[-1][:-1]) == pytest.approx(100 * float(sure[index]), abs=0.1)
+
+
 @pytest.mark.parametrize("content", ["", '{"format": 1', "[]", "{}", '{"best_epoch": 1, "test_loss": "x"}'])
 def test_a_damaged_record_is_told_on_resuming(made_up, tmp_path, content):
     (tmp_path / "plots").mkdir()
@@ -523,17 +565,26 @@ def test_a_damaged_record_is_told_on_resuming(made_up, tmp_path, content):
         task1_simplecnn.main(["--resume", "--output-dir", str(tmp_path)])
 
 
-def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp_path, capsys):
+@pytest.mark.parametrize("data", [True, False])
+def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp_path, capsys, monkeypatch, data):
+    """The gallery of mistakes only if the images are there."""
+    monkeypatch.setattr(cifar10, "damaged", lambda directory: [] if data else ["data_batch_1"])
     words = ["--epochs", "2", "--limit", "100"]
     record, _ = train(tmp_path, *words)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for figure in ("", "_confusion"):
-        (tmp_path / "plots" / f"{record['run']}{figure}.png").unlink()
+    pictures = [tmp_path / "plots" / f"{record['run']}{end}.png" for end in ("", "_confusion", "_mistakes")]
+    for picture in pictures:
+        picture.unlink()
     last = capsys.readouterr().out.splitlines()
     train(tmp_path, "--resume", *words)
+    if not data:
+        del before[pictures.pop()]
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    first, curves, confusion, *printed = capsys.readouterr().out.splitlines()
-    assert "has finished" in first and ".png" in curves and "_confusion.png" in confusion
+    first, *printed = capsys.readouterr().out.splitlines()
+    assert "has finished" in first
+    if data:
+        assert printed.pop(0).startswith("Data: ")
+    assert [printed.pop(0) for _ in pictures] == [f"Written: {files.shown(picture)}" for picture in pictures]
     assert printed == [*last[last.index(next(line for line in last if line.startswith("Too short"))) : -2], last[-1]]
 
 
@@ -634,7 +685,7 @@ def test_the_committed_model_gives_the_committed_result_and_leaves_nothing(offic
     run = script("task1_simplecnn.py", "--test", "--device", "cpu", "--output-dir", flags.ROOT, TMPDIR=str(tmp_path))
     assert (run.returncode, run.stderr, list(tmp_path.iterdir())) == (0, "", [])
     last = run.stdout.splitlines()[-1]
-    loss, accuracy = re.fullmatch(r"Test loss: (.*), Test accuracy: (.*) \(report: 0\.817\)", last).groups()
+    loss, accuracy = re.fullmatch(r"Test loss: (.*), Test accuracy: (.*) \(original: 0\.817\)", last).groups()
     loss, accuracy = float(loss), float(accuracy)
     assert loss == pytest.approx(record["test_loss"], abs=2e-3)
     assert accuracy == pytest.approx(record["test_accuracy"], abs=2e-3)

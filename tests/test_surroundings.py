@@ -77,6 +77,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_p
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
         f"{name}.json",
         f"{name}_confusion.png",
+        f"{name}_mistakes.png",
         "task1_simplecnn_model.png",
     }
     assert (
