@@ -494,7 +494,8 @@ def draw_curves(figure: "Figure", record: dict) -> None:
         draw_curve(axes, history, f"val_{metric}", label="validation")
         axes.axvline(best, color="0.5", linestyle=":", label=f"best epoch ({best})")
         if "test_accuracy" in record:
-            axes.plot(best, record[f"test_{metric}"], "*", color="tab:red", markersize=9, clip_on=False, label="test")
+            test = min(record[f"test_{metric}"], axes.get_ylim()[1])
+            axes.plot(best, test, "*", color="tab:red", markersize=9, clip_on=False, label="test")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     test = "test loss {test_loss:.3f}, test accuracy {test_accuracy:.3f}" if "test_accuracy" in record else ""
     figure.suptitle(": ".join(filter(None, (flags.title(record["run"]), test.format(**record)))))

@@ -447,6 +447,8 @@ def test_compare_draws_any_runs(tmp_path, capsys):
     assert rebuild(tmp_path, "--compare", "plots/task2_resnet18_no-aug_seed3.json", "task1_simplecnn_epochs5")[0] == 0
     assert capsys.readouterr().out == f"Written: {shown(tmp_path / 'plots' / 'compare.png')}\n"
     assert {path.name for path in tmp_path.iterdir()} == {"plots"}  # no page
+    assert flags.title("task2_resnet18_no-aug_seed3") == "ResNet-18, no augmentation, seed 3"
+    assert flags.title("two_blocks_seed1") == "two_blocks_seed1"  # of benchmarks/
     (tmp_path / "plots" / "task2_resnet18.json").write_text("{")
     for name, error in {
         "task2_resnet18": r".*task2_resnet18\.json cannot be used: it is cut short, or no JSON\.",

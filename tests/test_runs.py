@@ -529,6 +529,9 @@ def test_the_curves_of_all_runs_have_the_same_axes_whatever_they_show():
     loss, accuracy = figure.axes
     assert loss.get_xlim() == accuracy.get_xlim() == (0, 61)
     assert (loss.get_ylim(), accuracy.get_ylim()) == ((0, 2.5), (0, 1))
+    common.draw_curves(with_test := Figure(), record | {"test_loss": 3.5, "test_accuracy": 0.1})
+    stars = [line.get_xydata().tolist() for axes in with_test.axes for line in axes.lines if line.get_marker() == "*"]
+    assert stars == [[[1, 2.5]], [[1, 0.1]]]  # on the edge, not above it
     above = [line.get_xydata().tolist() for line in loss.lines if line.get_marker() == "^"]
     assert above == [[[epoch, 2.5] for epoch in range(1, 16)]]
     for axes in figure.axes:
