@@ -147,7 +147,7 @@ def tuned(run: flags.Run, workers: int, kind: str, compiled: bool) -> Variant:
 def project(run: flags.Run) -> Variant:
     """B, set up as ``common.train`` does it, C, and the convolution that gives the floor."""
     train_set, _, _ = common.load_data(run)
-    torch.backends.cudnn.allow_tf32 = False  # as in common.open_run
+    torch.backends.cudnn.allow_tf32 = False  # as in lab.opening.open_run
     faster.keep_memory()
     model = faster.rebuild(common.build(TASKS[run.task][0], run), train_set.images.shape[1:])
     optimizer = torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
