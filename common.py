@@ -4,6 +4,7 @@ Data, augmentation, StepLR training with best-validation checkpointing, evaluati
 task script tells the story of a run; ``lab/`` has what both stand on, and what a reader may skip at first.
 """
 
+import contextlib
 import json
 import math
 import sys
@@ -19,7 +20,7 @@ from torch import nn
 
 from lab import checkpoint, cifar10, claims, diagnosis, faster, files, flags, opening, photos, precision, summary
 from lab.cifar10 import CLASSES
-from lab.figures import draw_curve, learning_axes, mark_halvings
+from lab.figures import draw_curve, draw_legend, learning_axes, mark_halvings
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
 from lab.progress import Progress
@@ -454,11 +455,8 @@ def show_result(model: nn.Module, run: Run) -> None:
         problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
         raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
-    test_set = None
-    if "mistakes" in record and not run.files.mistakes.exists():  # which takes images to draw, if they are there
-        there = run.sample or not cifar10.damaged(cifar10.find(flags.ROOT, run.data_dir))
-        test_set = load_data(run)[2] if there else None
-    pictures = pictures_of(record, test_set, run)
+    gallery = "mistakes" in record and not run.files.mistakes.exists()  # older records have none
+    pictures = pictures_of(record, test_images_if_there(run) if gallery else None, run)
     pictures[run.files.network] = summary.draw_network, model
     for path, drawing in pictures.items():
         if not path.exists():
@@ -467,6 +465,16 @@ def show_result(model: nn.Module, run: Run) -> None:
     diagnosis.print_reading(record)
     cifar10.print_worth(record, run)
     print_test(record, run)
+
+
+def test_images_if_there(run: Run) -> Dataset | None:
+    """The test images for the gallery of a finished run; None, after a line that says so, where they cannot be had."""
+    directory = cifar10.find(flags.ROOT, run.data_dir)
+    with contextlib.suppress(OSError, SystemExit):  # a result is printed without them
+        if run.sample or not cifar10.damaged(directory):
+            return load_data(run)[2]
+    print(f"{shown(run.files.mistakes)} is not drawn, for CIFAR-10 is not in {shown(directory)}.")
+    return None
 
 
 # ---------------------------------------------------------------- plots
@@ -496,9 +504,9 @@ def draw_curves(figure: "Figure", record: dict) -> None:
         if "test_accuracy" in record:
             test = min(record[f"test_{metric}"], axes.get_ylim()[1])
             axes.plot(best, test, "*", color="tab:red", markersize=9, clip_on=False, label="test")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    test = "test loss {test_loss:.3f}, test accuracy {test_accuracy:.3f}" if "test_accuracy" in record else ""
-    figure.suptitle(": ".join(filter(None, (flags.title(record["run"]), test.format(**record)))))
+    draw_legend(figure, pair, ncols=5)
+    test = "\ntest loss {test_loss:.3f}, test accuracy {test_accuracy:.3f}" if "test_accuracy" in record else ""
+    figure.suptitle(flags.title(record["run"]) + test.format(**record), wrap=True)
 
 
 def draw_confusion(figure: "Figure", record: dict) -> None:
@@ -508,21 +516,21 @@ def draw_confusion(figure: "Figure", record: dict) -> None:
     counts = np.array(record["confusion_matrix"])
     shares = counts / counts.sum(1, keepdims=True).clip(1)  # of a true class
     figure.set_figheight(3.8)
-    matrix, bars = figure.subplots(1, 2, width_ratios=(3.4, 1), sharey=True)
+    matrix, bars = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
     image = matrix.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="auto")  # a root: errors show
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.3 else "black"
         matrix.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=matrix, label="share of the true class", ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
     matrix.set_xticks(range(10), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(10), CLASSES)
     matrix.set(xlabel="predicted class", ylabel="true class", title=f"{counts.sum():,} test images")
-    bars.barh(range(10), shares.diagonal())
+    bars.barh(range(10), shares.diagonal(), color="#9ecae1")
     for row, accuracy in enumerate(shares.diagonal()):
-        bars.text(accuracy + 0.03, row, f"{accuracy:.3f}", va="center")
-    bars.set(xlabel="accuracy", xlim=(0, 1.5), xticks=(0, 0.5, 1), title=f"all: {record['test_accuracy']:.3f}")
-    bars.grid(axis="x", alpha=0.3)
-    figure.suptitle(flags.title(record["run"]))
+        bars.text(0.05, row, f"{accuracy:.3f}", va="center")
+    bars.set(xlabel="accuracy", xlim=(0, 1), xticks=(0, 0.5, 1), title=f"all: {record['test_accuracy']:.3f}")
+    label = "share of the true class (a square-root scale)"
+    figure.colorbar(image, ax=bars, fraction=0.2, label=label, ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
+    figure.suptitle(flags.title(record["run"]), wrap=True)
 
 
 def draw_mistakes(figure: "Figure", record: dict, test_set: Dataset) -> None:
@@ -536,4 +544,5 @@ def draw_mistakes(figure: "Figure", record: dict, test_set: Dataset) -> None:
         axes.set_title(f"{true}\n→ {predicted} {mistake['probability']:.1%}")
     for axes in figure.axes:
         axes.axis("off")
-    figure.suptitle(f"{flags.title(record['run'])}: wrong with the highest confidence (true → predicted class)")
+    title = f"{flags.title(record['run'])}\nwrong with the highest confidence (true → predicted class)"
+    figure.suptitle(title, wrap=True)

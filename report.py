@@ -98,6 +98,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         for name in ("seeds", "device", "data_dir"):
             if getattr(args, name) is not None:
                 parser.error(f"--{name.replace('_', '-')} goes with --run or --list")
+    if len(args.compare or []) > 10:
+        parser.error("argument --compare: more than 10 runs cannot be told apart by their colours")
     if args.plot and (args.list or args.compare):
         parser.error(f"--plot does not go with {'--list' if args.list else '--compare'}")
     return args
@@ -125,15 +127,17 @@ def write(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -
 def compare(output_dir: Path, names: list[str]) -> None:
     """Draw the curves of these runs, each on the same axes; SystemExit if the record of one cannot be used."""
     plots, records = output_dir / "plots", []
-    for name in (Path(given).name.removesuffix(".json") for given in names):
+    for path in dict.fromkeys(Path(it) if it.endswith(".json") else plots / f"{it}.json" for it in names):
+        name = path.name.removesuffix(".json")
         usual = next((flags.all_settings(it, {}) for task, (_, it) in TASKS.items() if name.startswith(task)), {})
         try:
-            records.append(read_record(plots / f"{name}.json", name, {}, usual))
+            records.append(read_record(path, name, {}, usual))
         except FileNotFoundError:
-            finished = ", ".join(path.stem for path in sorted(plots.glob("*.json")))
-            raise SystemExit(f"There is no run {name} in {shown(plots)}; there are: {finished or 'none'}.") from None
+            finished = ", ".join(it.name.removesuffix(".json") for it in sorted(path.parent.glob("*.json")))
+            raise SystemExit(f"There is no {shown(path)}. Runs there: {finished or 'none'}.") from None
         except ValueError as error:
-            raise SystemExit(f"{shown(plots / name)}.json cannot be used: {error}.") from None
+            raise SystemExit(f"{shown(path)} cannot be used: {error}.") from None
+    (plots / "compare.png").unlink(missing_ok=True)  # an earlier one, which must not stay if this one cannot be drawn
     save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
     print_written(plots / "compare.png")
 

@@ -1,12 +1,12 @@
 """Two convolutional blocks instead of three: do they stay below 80 %, as the lab report says (question 8)?
 
-    python benchmarks/two_blocks.py      three runs of 80 epochs; about two hours on two cores
+    python benchmarks/two_blocks.py              three runs of 80 epochs; about two hours on two cores
+    python benchmarks/two_blocks.py --resume     the same, but goes on with the runs in checkpoints/two_blocks
 
 It trains SimpleCNN without its third block, as task 1 trains SimpleCNN, and writes benchmarks/two_blocks.json, which
-REPORT.md quotes. Its runs are in checkpoints/two_blocks; if it is stopped, the same command goes on.
+REPORT.md quotes. Other flags are those of task 1.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,12 +17,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import task1_simplecnn
-from lab import cifar10, flags
-from lab.curves import column
+from lab import cifar10, flags, shell
 from lab.record import best_of
 
 SEEDS = 0, 1, 2
 RUNS = flags.ROOT / "checkpoints" / "two_blocks"
+RESULTS = Path(__file__).with_suffix(".json")
 
 
 class TwoBlocks(nn.Module):
@@ -40,28 +40,24 @@ class TwoBlocks(nn.Module):
         return self.fc(torch.flatten(self.dropout(x), 1))
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+def main(argv: list[str]) -> None:
+    task1_simplecnn.__doc__ = __doc__
     task1_simplecnn.SimpleCNN = TwoBlocks
     task1_simplecnn.DEFAULTS = task1_simplecnn.DEFAULTS | {"task": "two_blocks"}
+    flags.Run.command = property(lambda run: shell.line([shell.interpreter(), shell.called(Path(__file__)), *argv]))
     places = ["--output-dir", str(RUNS), "--data-dir", str(cifar10.find(flags.ROOT))]  # so never the sample
-    records = []
+    runs = []
     for seed in SEEDS:
-        task1_simplecnn.main([*places, "--seed", str(seed), "--resume"])
-        name = flags.run_name("two_blocks", {"seed": seed} if seed else {})
-        records.append(json.loads((RUNS / "plots" / f"{name}.json").read_text()))
-    results = {
-        "parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters()),
-        "epochs": records[0]["config"]["epochs"],
-        "environments": [record["environments"] for record in records],
-        "seeds": list(SEEDS),
-        "val_accuracy": [best_of(record["history"])["val_accuracy"] for record in records],
-        "test_accuracy": column(records, "test_accuracy"),
-    }
-    path = Path(__file__).with_suffix(".json")
-    path.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"Written: {path}")
+        task1_simplecnn.main([*places, "--seed", str(seed), *argv])
+        name = "two_blocks" + f"_seed{seed}" * (seed > 0)
+        record = json.loads((RUNS / "plots" / f"{name}.json").read_text())
+        run = {"run": "SimpleCNN with two blocks", "seed": seed, "environments": record["environments"]}
+        run |= {"val_accuracy": best_of(record["history"])["val_accuracy"], "test_accuracy": record["test_accuracy"]}
+        runs.append(run)
+    results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters()), "runs": runs}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"Written: {RESULTS}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

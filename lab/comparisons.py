@@ -1,4 +1,4 @@
-"""Runs held against each other: means, what another seed changes, and what follows, in words. Without torch."""
+"""Runs held against each other: means, what another seed changes, and what follows, in words."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from lab import flags
 from lab.claims import (
     BASELINE,
     BATCH128,
-    CLEARLY,
     CONSTANT,
     EARLY,
     HIGH,
@@ -20,14 +19,17 @@ from lab.claims import (
     NO_NORM,
     SIMPLECNN,
     Experiment,
+    findings,
     late,
+    normalization_steadies,
     ups_and_downs,
 )
-from lab.curves import column
+from lab.curves import column, percent
 from lab.record import conditions
 
 Records = dict[str, list[dict]]  # for the name of each run of the report, its records with ascending seeds
 ELSEWHERE = 0.0035  # of accuracy: the standard deviation of a ResNet29 on CIFAR-10 over 50 runs, measured by others
+ENOUGH = 3  # degrees of freedom; with fewer, two seeds that happen to agree would make every difference large
 
 
 def ours(accuracies: Sequence[float]) -> str:
@@ -41,11 +43,16 @@ def ours(accuracies: Sequence[float]) -> str:
 
 
 def deviation(records: Records) -> tuple[float, int]:
-    """The standard deviation of test accuracy from seed to seed, pooled over runs with several seeds; its freedom."""
+    """The standard deviation of test accuracy from seed to seed, pooled over runs with several seeds; its freedom.
+
+    With too few seeds that is what others have measured, and 0.
+    """
     repeated = [column(runs, "test_accuracy") for runs in records.values() if len(runs) > 1]
     freedom = sum(len(accuracies) - 1 for accuracies in repeated)
+    if freedom < ENOUGH:
+        return ELSEWHERE, 0
     squares = sum((len(accuracies) - 1) * variance(accuracies) for accuracies in repeated)
-    return (math.sqrt(squares / freedom) if freedom else ELSEWHERE), freedom
+    return math.sqrt(squares / freedom), freedom
 
 
 def chance(records: Records, *numbers: int) -> float:
@@ -69,7 +76,9 @@ def yardstick(records: Records) -> str:
     """What is taken for chance, and where that comes from."""
     s, freedom = deviation(records)
     if not freedom:
-        return f"s = {s:.4f} is that of another ResNet on CIFAR-10, for no run has several seeds here."
+        return (
+            f"s = {s:.4f} is what others measured for a ResNet29 on CIFAR-10, for too few runs have several seeds here."
+        )
     runs = " and ".join(flags.title(name) for name, of in records.items() if len(of) > 1)
     return (
         f"s = {s:.4f} is pooled over the seeds of {runs}: with {freedom} degrees of freedom, a weak estimate. For the "
@@ -92,51 +101,52 @@ def conclusion(name: str, records: Records) -> str:
     return "\n\n".join(filter(None, (f"**{conclude(records)}**", unlike(compared))))
 
 
-def worth(what: str, records: Records, without: Experiment) -> str:
-    """What the accuracy gains by that which the run ``without`` lacks, held against chance."""
+def worth(what: str, records: Records, without: Experiment, words: tuple[str, str] = ("with it", "without")) -> str:
+    """What the accuracy gains by that which the run ``without`` lacks: here, and in the original."""
     gain, may = difference(records, BASELINE, without)
-    means = (ours(column(records[run.name], "test_accuracy")) for run in (BASELINE, without))
-    measured = "{} with it, {} without".format(*means)
-    if abs(gain) <= may:
-        found = f"changes the test accuracy by {points(gain):+.1f} points ({measured}). That is within chance"
-    else:
-        verb = "adds" if gain > 0 else "costs"
-        found = f"{verb} {points(abs(gain)):.1f} points of test accuracy ({measured}). That is more than chance"
-    there = f" The original: {points(BASELINE.accuracy - without.accuracy):+.1f} points." if without.accuracy else ""
-    return f"{what} {found}: with other seeds alone, such a difference may be {points(may):.1f} points.{there}"
+    means = [ours(column(records[run.name], "test_accuracy")) for run in (BASELINE, without)]
+    text = f"{what} {gained(gain, may)}: {means[0]} {words[0]}, {means[1]} {words[1]}."
+    if without.accuracy:
+        text += f" In the original it {gained(BASELINE.accuracy - without.accuracy, chance(records, 1, 1))}."
+    return text
 
 
-def points(accuracy: float) -> float:
-    """An accuracy in percentage points; 0, not -0, where that is what is printed."""
-    return round(100 * accuracy, 1) + 0.0
+def gained(gain: float, may: float) -> str:
+    """What a difference in accuracy is, and what chance may do to it."""
+    verb, within = "adds" if gain >= 0 else "costs", "within chance" if abs(gain) <= may else "more than chance"
+    return f"{verb} {points(abs(gain))} points of test accuracy, which is {within} (up to {points(may)})"
+
+
+def points(accuracy: float) -> str:
+    """An accuracy in percentage points."""
+    return f"{100 * accuracy:.2f}"
 
 
 def of_normalization(records: Records) -> str:
     """What normalization does to accuracy, and to the first epochs (lab report, question 7a)."""
     with_, without = (ups_and_downs(*records[run.name], epochs=EARLY) for run in (BASELINE, NO_NORM))
-    verdict = "does not make early training steadier"
-    if mean(without) > CLEARLY * mean(with_) and min(without) > max(with_):
-        verdict = "makes early training steadier"
-    elif mean(with_) > CLEARLY * mean(without) and min(with_) > max(without):
-        verdict = "makes early training rougher"
+    _, steadies = normalization_steadies(records[BASELINE.name][0], records[NO_NORM.name][0])
+    steadier = "steadier" if steadies and min(without) > max(with_) else "not clearly steadier"
     return (
-        f"{worth('Normalization', records, NO_NORM)} It {verdict}: in the first {EARLY} epochs, the validation loss "
-        f"goes up and down by {between(with_)} an epoch with it, by {between(without)} without."
+        f"{worth('Normalization', records, NO_NORM)} Early training is {steadier} with it: in the first {EARLY} "
+        f"epochs, the validation loss goes up and down by {between(with_)} an epoch, without it by {between(without)}."
     )
 
 
 def between(shares: Sequence[float]) -> str:
     """The range of a share over the seeds."""
-    low, high = f"{100 * min(shares):.1f}", f"{100 * max(shares):.1f}"
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low.split()[0]} to {high}"
 
 
 def of_augmentation(records: Records) -> str:
     """What augmentation does to accuracy, and against overfitting (lab report, question 7b)."""
     with_, without = (
-        [late(records[run.name][0], f"{part}_loss") for part in ("train", "val")] for run in (BASELINE, NO_AUG)
+        [mean(late(record, f"{part}_loss") for record in records[run.name]) for part in ("train", "val")]
+        for run in (BASELINE, NO_AUG)
     )
-    keeps = "keeps" if without[1] - without[0] > CLEARLY * (with_[1] - with_[0]) else "does not keep"
+    overfits = "overfitting" in findings(records[NO_AUG.name][0])
+    keeps = "keeps" if overfits and without[1] - without[0] > 2 * (with_[1] - with_[0]) else "does not keep"
     return (
         f"{worth('Augmentation', records, NO_AUG)} It {keeps} the network from learning its images by heart: in the "
         f"last {LATE} epochs, training and validation loss are {with_[0]:.2f} and {with_[1]:.2f} with it, "
@@ -145,53 +155,55 @@ def of_augmentation(records: Records) -> str:
 
 
 def of_learning_rates(records: Records) -> str:
-    """Which of the six learning rates and schedules is best, and what halving is worth (lab report, question 7c)."""
+    """Which rate and schedule is best, what halving is worth, and how rough each is (lab report, question 7c)."""
     pairs = (HIGH, HIGH_CONSTANT), (BASELINE, CONSTANT), (LOW, LOW_CONSTANT)
     runs = [run for pair in pairs for run in pair]
     best = max(runs, key=lambda run: mean(column(records[run.name], "test_accuracy")))
-    near = []
+    near, halving, rough = [], [], []
     for run in runs:
         less, may = difference(records, best, run)
         if run is not best and less <= may:
             near.append(run.title)
-    halving = []
     for step, constant in pairs:
+        rate, there = step.changes.get("lr", 0.001), 100 * (step.accuracy - constant.accuracy)
         gain, may = difference(records, step, constant)
-        within = " (within chance)" * (abs(gain) <= may)
-        there = points(step.accuracy - constant.accuracy)
-        rate = step.changes.get("lr", 0.001)
-        halving.append(f"by {points(gain):+.1f} points from {rate:g}{within}, in the original by {there:+.1f}")
-    accuracy = ours(column(records[best.name], "test_accuracy"))
-    near = " and ".join(near) or "none of the others"
+        within = ", within chance" * (abs(gain) <= may)
+        halving.append(f"{100 * gain:+.1f} points at {rate:g}{within} (original: {there:+.1f})")
+        swings = (between(ups_and_downs(*records[run.name])) for run in (step, constant))
+        rough.append("{} and {} at {:g}".format(*swings, rate))
+    accuracy, near = ours(column(records[best.name], "test_accuracy")), " and ".join(near) or "none of the others"
     return (
-        f"The best of the six is {best.title}, with {accuracy}; within chance of it: {near}. Halving the rate every 10 "
-        f"epochs, instead of keeping it, changes the test accuracy {'; '.join(halving)}."
+        f"The best is {best.title}, with {accuracy}; within chance of it: {near}. Halving the rate every 10 "
+        f"epochs, instead of keeping it, changes the test accuracy by {', '.join(halving)}. "
+        f"With Step LR and with a constant rate, the validation loss goes up and down by {', '.join(rough)}."
     )
 
 
 def of_batch_size(records: Records) -> str:
     """What batches of 64 are worth against batches of 128 (lab report, question 8)."""
-    return worth("A batch size of 64 instead of 128", records, BATCH128)
+    return worth("A batch size of 64", records, BATCH128, ("with batches of 64", "with 128"))
 
 
-def of_third_block(records: Records, two_blocks: Sequence[float]) -> str:
-    """What the third block of SimpleCNN is worth, whose test accuracies without it are ``two_blocks`` (question 8)."""
-    three = column(records[SIMPLECNN.name], "test_accuracy")
-    gain, may = mean(three) - mean(two_blocks), chance(records, len(three), len(two_blocks))
-    reached = f"{sum(accuracy > 0.8 for accuracy in two_blocks)} of {len(two_blocks)} runs reach 80 %"
+def of_third_block(records: Records, two_blocks: list[dict]) -> str:
+    """What the third block of SimpleCNN is worth, from runs without it (lab report, question 8)."""
+    two, three = (column(runs, "test_accuracy") for runs in (two_blocks, records[SIMPLECNN.name]))
+    gain, may = mean(three) - mean(two), chance(records | {"two_blocks": two_blocks}, len(three), len(two))
+    reached = sum(accuracy > 0.8 for accuracy in two)
+    claim = f"Here, {reached} of {len(two)} such runs get above 80 %" if reached else "So it is here"
     within = "within" if abs(gain) <= may else "more than"
     return (
-        f"With two blocks, the test accuracy is {ours(two_blocks)}, and {reached}; with three it is {ours(three)}. The "
-        f"third block changes it by {points(gain):+.1f} points, which is {within} chance ({points(may):.1f} points)."
-    )
+        f"{claim}. The test accuracy is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} "
+        f"points, {within} chance (up to {points(may)}). {unlike([*two_blocks, *records[SIMPLECNN.name]])}"
+    ).rstrip()
 
 
 def unlike(records: Sequence[dict]) -> str:
     """Which runs were trained under which conditions, if not all were under the same."""
     runs_of = {}
     for record in records:
-        for environment in record["environments"]:
-            runs_of.setdefault(conditions(environment), {})[flags.title(record["run"])] = None
+        for it in record["environments"]:
+            start = f" from epoch {it['from_epoch']} on" * (it["from_epoch"] > 1)
+            runs_of.setdefault(conditions(it), {})[flags.title(record["run"]) + start] = None
     if len(runs_of) < 2:
         return ""
     kinds = "; ".join(f"{kind}: {' and '.join(runs)}" for kind, runs in runs_of.items())

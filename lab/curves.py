@@ -14,6 +14,10 @@ def column(rows: Sequence[dict], name: str) -> list[float]:
     return [row[name] for row in rows]
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def smooth(values: Sequence[float]) -> list[float]:
     """The running median over :data:`WINDOW` values; at both ends that of the first and of the last ones."""
     starts = [min(max(i - WINDOW // 2, 0), max(len(values) - WINDOW, 0)) for i in range(len(values))]

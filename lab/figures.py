@@ -1,4 +1,4 @@
-"""Pictures of several runs, their results and their curves; and the axes of all learning curves. Without torch."""
+"""Pictures of several runs, their results and their curves; and the axes of all learning curves."""
 
 import itertools
 from collections.abc import Sequence
@@ -35,7 +35,14 @@ def draw_curve(axes: "Axes", history: Sequence[dict], metric: str, **style: obje
     top = axes.get_ylim()[1]
     above = [epoch for epoch, value in zip(epochs, values, strict=True) if value > top]
     if above:
-        axes.plot(above, [top] * len(above), "^", color=line.get_color(), markersize=4, clip_on=False)
+        style = {"color": line.get_color(), "markersize": 4, "clip_on": False}
+        axes.plot(above, [top] * len(above), "^", label="above the axis", **style)
+
+
+def draw_legend(figure: "Figure | SubFigure", pair: Sequence["Axes"], **style: object) -> None:
+    """Draw one legend below both axes, of what is in one or the other."""
+    entries = {label: handle for axes in pair for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", **style)
 
 
 def mark_halvings(axes: "Axes", history: Sequence[dict]) -> None:
@@ -43,7 +50,7 @@ def mark_halvings(axes: "Axes", history: Sequence[dict]) -> None:
     pairs = itertools.pairwise(column(history, "learning_rate"))
     ends = [epoch + 0.5 for epoch, (before, after) in enumerate(pairs, 1) if after == GAMMA * before]
     if ends:
-        axes.vlines(ends, *axes.get_ylim(), color="0.8", linewidth=0.8, zorder=0, label="rate halved")
+        axes.vlines(ends, *axes.get_ylim(), color="0.88", linewidth=0.8, zorder=0, label="rate halved")
 
 
 def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
@@ -52,12 +59,13 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
     figure.set_figheight(0.3 + sum(2.5 + 0.16 * len(records) for records in rows))
     figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
     for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
-        for axes, metric in zip(learning_axes(part, epochs), TOP, strict=True):
+        pair = learning_axes(part, epochs)
+        for axes, metric in zip(pair, TOP, strict=True):
             for number, record in enumerate(records):
                 draw_curve(axes, record["history"], f"train_{metric}", color=f"C{number}", alpha=0.5, linestyle="--")
                 label = f"{flags.title(record['run'])} ({record['test_accuracy']:.3f})"
                 draw_curve(axes, record["history"], f"val_{metric}", color=f"C{number}", label=label)
-        part.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+        draw_legend(part, pair)
 
 
 def draw_results(figure: "Figure", records: Records) -> None:
@@ -80,9 +88,9 @@ def draw_results(figure: "Figure", records: Records) -> None:
             spread = stdev(accuracies) if len(accuracies) > 1 else None
             axes.plot([run.accuracy, mean(accuracies)], [row, row], color="0.7", linewidth=3)
             axes.errorbar(
-                mean(accuracies), row, xerr=spread, fmt="o", color="tab:blue", capsize=5, markersize=7, zorder=3
+                mean(accuracies), row, xerr=spread, fmt="o", color="tab:blue", capsize=3, markersize=4, zorder=3
             )
-        axes.plot(run.accuracy, row, "D", markersize=9, markerfacecolor="none", color="0.4", zorder=4)
-    axes.set_yticks(range(len(FIGURES)), [f"{run.figure}: {run.title}" for run in FIGURES])
+        axes.plot(run.accuracy, row, "D", markersize=8, markerfacecolor="none", color="0.4", zorder=4)
+    axes.set_yticks(range(len(FIGURES)), [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.3)

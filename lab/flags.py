@@ -223,8 +223,7 @@ def title(name: str) -> str:
     task = next((task for task in TITLES if name.startswith(task)), name)
     texts = [TITLES.get(task, task)]
     for part in name.removeprefix(task).split("_")[1:]:
-        fitting = [setting for setting in SETTINGS.values() if part.startswith(setting.word)]
-        setting = max(fitting, key=lambda it: len(it.word), default=None)  # of lr and lr2, the longer one
+        setting = next((setting for setting in SETTINGS.values() if part.startswith(setting.word)), None)
         texts.append(setting.title.format(part.removeprefix(setting.word)) if setting else part)
     return ", ".join(texts)
 

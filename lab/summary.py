@@ -39,7 +39,7 @@ def print_summary(model: nn.Module) -> None:
 
 # All lengths are inches on paper.
 WIDTH, HEIGHT = 1.1, 0.18  # of a box
-ROW = 0.26  # from a box to the next
+ROW = 0.24  # from a box to the next
 NAME = 0.17  # room above a block for its name
 SHAPE = 0.72  # room left of a box for the shape of what it gives
 SIDE = 0.12  # from a box to what stands right of it

@@ -84,9 +84,15 @@ def test_picture_fits_a_page_and_can_be_read_there(network, columns, height):
         boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
         assert len({round(box.x0) for box in boxes if box.width == pytest.approx(110)}) >= columns
         assert figure.get_figwidth() * 2.54 == pytest.approx(16) and figure.get_figheight() * 2.54 <= height
+        layers = [module for module in network().modules() if not list(module.children())]
+        assert sum(box.height == pytest.approx(18) for box in boxes) >= len(layers)
         for text in axes.texts:
             extent = text.get_window_extent()
             assert text.get_fontsize() >= 8 and figure.bbox.contains(extent.x0, extent.y0)
             assert figure.bbox.contains(extent.x1, extent.y1)
-            holds = [box for box in boxes if box.contains(*((extent.min + extent.max) / 2)) and box.height < 20]
+            holds = [
+                box
+                for box in boxes
+                if box.contains(*((extent.min + extent.max) / 2)) and box.height == pytest.approx(18)
+            ]
             assert all(box.x0 <= extent.x0 and extent.x1 <= box.x1 for box in holds), text.get_text()
