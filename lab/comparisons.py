@@ -98,7 +98,7 @@ def conclusion(name: str, records: Records) -> str:
     """What follows from a comparison, and what it suffers from."""
     rows, conclude = COMPARISONS[name]
     compared = [record for row in rows for run in row for record in records[run.name]]
-    return "\n\n".join(filter(None, (f"**{conclude(records)}**", unlike(compared))))
+    return "\n\n".join(filter(None, (f"**Conclusion.** {conclude(records)}", unlike(compared))))
 
 
 def worth(what: str, records: Records, without: Experiment, words: tuple[str, str] = ("with it", "without")) -> str:
@@ -113,8 +113,8 @@ def worth(what: str, records: Records, without: Experiment, words: tuple[str, st
 
 def gained(gain: float, may: float) -> str:
     """What a difference in accuracy is, and what chance may do to it."""
-    verb, within = "adds" if gain >= 0 else "costs", "within chance" if abs(gain) <= may else "more than chance"
-    return f"{verb} {points(abs(gain))} points of test accuracy, which is {within} (up to {points(may)})"
+    verb, more = "adds" if gain >= 0 else "costs", "no more" if abs(gain) <= may else "more"
+    return f"{verb} {points(abs(gain))} points of test accuracy, {more} than chance may ({points(may)})"
 
 
 def points(accuracy: float) -> str:
@@ -190,10 +190,10 @@ def of_third_block(records: Records, two_blocks: list[dict]) -> str:
     gain, may = mean(three) - mean(two), chance(records | {"two_blocks": two_blocks}, len(three), len(two))
     reached = sum(accuracy > 0.8 for accuracy in two)
     claim = f"Here, {reached} of {len(two)} such runs get above 80 %" if reached else "So it is here"
-    within = "within" if abs(gain) <= may else "more than"
+    more = "no more" if abs(gain) <= may else "more"
     return (
         f"{claim}. The test accuracy is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} "
-        f"points, {within} chance (up to {points(may)}). {unlike([*two_blocks, *records[SIMPLECNN.name]])}"
+        f"points, {more} than chance may ({points(may)}). {unlike([*two_blocks, *records[SIMPLECNN.name]])}"
     ).rstrip()
 
 
