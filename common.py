@@ -473,7 +473,8 @@ def test_images_if_there(run: Run) -> Dataset | None:
     with contextlib.suppress(OSError, SystemExit):  # a result is printed without them
         if run.sample or not cifar10.damaged(directory):
             return load_data(run)[2]
-    print(f"{shown(run.files.mistakes)} is not drawn, for CIFAR-10 is not in {shown(directory)}.")
+    where = "the sample" if run.sample else shown(directory)
+    print(f"{shown(run.files.mistakes)} is not drawn: its images cannot be read from {where}.")
     return None
 
 

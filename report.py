@@ -127,6 +127,7 @@ def write(args: argparse.Namespace, records: Records, skipped: dict[str, str]) -
 def compare(output_dir: Path, names: list[str]) -> None:
     """Draw the curves of these runs, each on the same axes; SystemExit if the record of one cannot be used."""
     plots, records = output_dir / "plots", []
+    plots.mkdir(parents=True, exist_ok=True)
     for path in dict.fromkeys(Path(it) if it.endswith(".json") else plots / f"{it}.json" for it in names):
         name = path.name.removesuffix(".json")
         usual = next((flags.all_settings(it, {}) for task, (_, it) in TASKS.items() if name.startswith(task)), {})

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import task1_simplecnn
 from lab import cifar10, flags, shell
+from lab.files import atomic_write
 from lab.record import best_of
 
 SEEDS = 0, 1, 2
@@ -55,7 +56,8 @@ def main(argv: list[str]) -> None:
         run |= {"val_accuracy": best_of(record["history"])["val_accuracy"], "test_accuracy": record["test_accuracy"]}
         runs.append(run)
     results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters()), "runs": runs}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    with atomic_write(RESULTS, "two_blocks") as file:
+        file.write(f"{json.dumps(results, indent=1)}\n".encode())
     print(f"Written: {RESULTS}")
 
 

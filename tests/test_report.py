@@ -452,6 +452,22 @@ def test_runs_that_were_not_trained_alike_are_named_under_their_comparison():
     )
 
 
+def test_a_run_that_went_on_under_other_conditions_is_named_with_its_epochs():
+    records = {run.name: [record_of(run)] for run in (BASELINE, NO_NORM)}
+    environments = records[BASELINE.name][0]["environments"]
+    environments.append(environments[0] | {"from_epoch": 31, "threads": 1})
+    told = "2 threads, torch 2.14.1: ResNet-18 and ResNet-18, no normalization; cpu, float32, 1 thread, torch 2.14.1: "
+    assert conclusion("normalization", records).endswith(f"{told}ResNet-18 from epoch 31 on.")
+
+
+def test_a_reason_why_ours_is_lower_is_not_given_where_it_is_higher(tmp_path, without_layers):
+    save(tmp_path, record_of(BASELINE, right=870))
+    save(tmp_path, *(record_of(NO_AUG, seed, right) for seed, right in enumerate((783, 783, 782))))
+    page = rebuild(tmp_path)[1]
+    assert "by +0.017, more than chance (±0.010). We have not looked for the reason." in page
+    assert "difference: +0.000, within chance" in page  # and not -0.000
+
+
 def test_an_accuracy_that_is_not_the_originals_is_explained_or_said_to_be_unexplained(tmp_path, without_layers):
     save(tmp_path, record_of(BASELINE, right=842), record_of(NO_AUG, right=782), record_of(NO_NORM, right=800))
     page = rebuild(tmp_path)[1]
@@ -491,6 +507,10 @@ def test_compare_draws_any_runs(tmp_path, capsys, monkeypatch):
     save(tmp_path, record_of(NO_AUG, 3), record_of(SIMPLECNN, epochs=5) | {"run": "task1_simplecnn_epochs5"})
     (other := tmp_path / "other").mkdir()
     save(other, record_of(NO_AUG, 3, right=750))
+    assert rebuild(tmp_path / "new", "--compare", str(other / "plots" / "task2_resnet18_no-aug_seed3.json"))[0] == 0
+    assert [path.name for path in (tmp_path / "new" / "plots").iterdir()] == ["compare.png"]
+    shutil.rmtree(tmp_path / "new")
+    capsys.readouterr()
     drawn = []
     monkeypatch.setattr(report, "draw_comparison", lambda figure, rows: drawn.extend(rows))
     name, path = "task2_resnet18_no-aug_seed3", other / "plots" / "task2_resnet18_no-aug_seed3.json"

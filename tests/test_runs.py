@@ -586,7 +586,7 @@ def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp
     first, *printed = capsys.readouterr().out.splitlines()
     assert "has finished" in first
     gallery = files.shown(tmp_path / "plots" / f"{record['run']}_mistakes.png")
-    assert printed.pop(0).startswith("Data: " if data else f"{gallery} is not drawn, for CIFAR-10 is not in ")
+    assert printed.pop(0).startswith("Data: " if data else f"{gallery} is not drawn: its images cannot be read from ")
     assert [printed.pop(0) for _ in pictures] == [f"Written: {files.shown(picture)}" for picture in pictures]
     assert printed == [*last[last.index(next(line for line in last if line.startswith("Too short"))) : -2], last[-1]]
 
