@@ -43,7 +43,7 @@ def test_the_backend_of_a_notebook_is_left_as_it_is(tmp_path, backend):
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith(backend) and (backend == "svg") == run.stdout.endswith(" svg\n")
-    assert Image.open(tmp_path / "x.png").size == (640, 480)
+    assert Image.open(tmp_path / "x.png").size == (1259, 629)  # 16 cm at 200 dpi, half as high
 
 
 @pytest.mark.parametrize("before", [None, "theirs"])
