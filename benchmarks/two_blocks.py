@@ -3,8 +3,9 @@
     python benchmarks/two_blocks.py              three runs of 80 epochs; about two hours on two cores
     python benchmarks/two_blocks.py --resume     the same, but goes on with the runs in checkpoints/two_blocks
 
-It trains SimpleCNN without its third block, as task 1 trains SimpleCNN, and writes benchmarks/two_blocks.json, which
-REPORT.md quotes. Other flags are those of task 1.
+It trains SimpleCNN without its third block, as task 1 trains SimpleCNN, and writes each result into
+benchmarks/two_blocks.json, which REPORT.md quotes. A seed that is there already is not trained again. Other flags are
+those of task 1.
 """
 
 import json
@@ -47,18 +48,21 @@ def main(argv: list[str]) -> None:
     task1_simplecnn.DEFAULTS = task1_simplecnn.DEFAULTS | {"task": "two_blocks"}
     flags.Run.command = property(lambda run: shell.line([shell.interpreter(), shell.called(Path(__file__)), *argv]))
     places = ["--output-dir", str(RUNS), "--data-dir", str(cifar10.find(flags.ROOT))]  # so never the sample
-    runs = []
+    results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters()), "runs": []}
+    if RESULTS.exists():
+        results = json.loads(RESULTS.read_text())
     for seed in SEEDS:
+        if seed in [run["seed"] for run in results["runs"]]:
+            continue
         task1_simplecnn.main([*places, "--seed", str(seed), *argv])
         name = "two_blocks" + f"_seed{seed}" * (seed > 0)
         record = json.loads((RUNS / "plots" / f"{name}.json").read_text())
         run = {"run": "SimpleCNN with two blocks", "seed": seed, "environments": record["environments"]}
         run |= {"val_accuracy": best_of(record["history"])["val_accuracy"], "test_accuracy": record["test_accuracy"]}
-        runs.append(run)
-    results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters()), "runs": runs}
-    with atomic_write(RESULTS, "two_blocks") as file:
-        file.write(f"{json.dumps(results, indent=1)}\n".encode())
-    print(f"Written: {RESULTS}")
+        results["runs"].append(run)
+        with atomic_write(RESULTS, "two_blocks") as file:
+            file.write(f"{json.dumps(results, indent=1)}\n".encode())
+        print(f"Written: {RESULTS}")
 
 
 if __name__ == "__main__":

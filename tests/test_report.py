@@ -441,6 +441,13 @@ def test_the_benchmark_of_two_blocks_trains_what_it_says(made_up, tmp_path, monk
         assert (record["config"]["seed"], run["environments"]) == (seed, record["environments"])
     assert of_third_block({SIMPLECNN.name: [record_of(SIMPLECNN)]}, results["runs"])
 
+    results["runs"][0]["test_accuracy"] = 2  # nobody but us
+    (tmp_path / "results.json").write_text(json.dumps({"parameters": 0, "runs": results["runs"][:2]}))
+    two_blocks.main(["--device", "cpu"])  # trains only what is missing
+    again = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert again[:2] == results["runs"][:2]
+    assert again[2]["test_accuracy"] == results["runs"][2]["test_accuracy"]
+
 
 def test_runs_that_were_not_trained_alike_are_named_under_their_comparison():
     records = {run.name: [record_of(run)] for run in (BASELINE, NO_NORM)}
