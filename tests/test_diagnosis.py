@@ -65,8 +65,9 @@ REAL = {
     # Nothing is wrong; what is left to gain is time. The test star is above both curves.
     "task1_simplecnn": ["good", "plateau", "validation better than training", "test better than validation"],
     # Smooth as well. But from epoch 25 or 30 on validation stands at 0.6, and training goes on to 0.3: it overfits,
-    # mildly, for validation does not get worse. The last 15 epochs bring nothing. The test star is above validation.
-    "task2_resnet18": ["good", "overfitting", "plateau", "test better than validation"],
+    # mildly, for validation does not get worse. Its accuracy still gains a little, up to epoch 75. The test star is
+    # above validation, but by no more than chance may do.
+    "task2_resnet18": ["good", "overfitting"],
     # Overfits, as badly as one can: validation turns in epoch 7 and more than doubles, training goes to zero. Accuracy
     # goes on rising all the same, to the very end, so that stopping early would be wrong. The star is on the curve.
     "task2_resnet18_no-aug": ["overfitting"],
