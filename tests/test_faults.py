@@ -24,6 +24,7 @@ import torch
 
 from lab import flags
 from lab.checkpoint import load
+from lab.files import shown
 from lab.record import best_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -330,9 +331,7 @@ def test_one_fault_after_the_other(whole, tmp_path, tried):
         if fault != "SIGKILL":
             words = command_in(err)
         if fault == "ENOSPC":
-            assert err.startswith(
-                f"No space left on device: {lab.last.parent}/{lab.last.name}. {lab.run} is unfinished: 2 of"
-            )
+            assert err.startswith(f"No space left on device: {shown(lab.last)}. {lab.run} is unfinished: 2 of")
         done = lab.done()
     assert done == lab.epochs and lab.resume(whole(TASK1)) == 0
 
