@@ -27,9 +27,10 @@ TWO_BLOCKS = ROOT / "benchmarks" / "two_blocks.json"
 UNEXPLAINED = "We have not looked for the reason."
 WHY_LOWER = {  # for the name of a run, why its accuracy is below the original's, if that is more than chance
     "task2_resnet18": "We can only guess. The original's author tried many settings until 85 % was reached (8), so "
-    "0.853 is the best of several, where ours is the first; another project's runs with these first layers lie between "
-    "0.845 and 0.859 (8). It is neither the rotation nor the first weights: at most 10 degrees instead of 15, and "
-    "PyTorch's first weights instead of He's, changed the accuracy by less than 0.002 (one run each, not kept).",
+    "0.853 is the best of several, where ours was not chosen; another project's runs with these first layers lie "
+    "between 0.845 and 0.859 (8). Older runs of ours, one each and not kept, reached 0.842 in float32, 0.842 with "
+    "PyTorch's first weights instead of He's, and 0.844 with a rotation by at most 10 degrees instead of 15: so "
+    "neither of these explains the difference.",
 }
 TO_FINISH = " `python report.py --run` trains the others, one after the other, and writes this page again."
 LEFT_OUT = "Left out, because they cannot be used, and shown as not run:"

@@ -441,7 +441,7 @@ def test_the_benchmark_of_two_blocks_trains_what_it_says(made_up, tmp_path, monk
         assert (record["config"]["seed"], run["environments"]) == (seed, record["environments"])
     assert of_third_block({SIMPLECNN.name: [record_of(SIMPLECNN)]}, results["runs"])
 
-    results["runs"][0]["test_accuracy"] = 2  # nobody but us
+    results["runs"][0]["test_accuracy"] = 2  # which no training gives
     (tmp_path / "results.json").write_text(json.dumps({"parameters": 0, "runs": results["runs"][:2]}))
     two_blocks.main(["--device", "cpu"])  # trains only what is missing
     again = json.loads((tmp_path / "results.json").read_text())["runs"]
