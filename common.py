@@ -5,6 +5,7 @@ task script tells the story of a run; ``lab/`` has what both stand on, and what 
 """
 
 import contextlib
+import copy
 import json
 import math
 import sys
@@ -18,13 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lab import checkpoint, cifar10, claims, diagnosis, faster, files, flags, opening, photos, precision, summary
+from lab import checkpoint, cifar10, diagnosis, faster, files, flags, photos, precision, summary
 from lab.cifar10 import CLASSES
 from lab.figures import draw_curve, draw_legend, learning_axes, mark_halvings
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
+from lab.lines import print_configuration, print_epoch, print_model, print_test
 from lab.progress import Progress
-from lab.record import FORMAT, GAMMA, MISTAKES, STEP_SIZE, best_of, out_of_patience, read_record
+from lab.recipe import EVERY, Learner, learner_for
+from lab.record import FORMAT, MISTAKES, best_of, out_of_patience, read_record, steps_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,10 +49,10 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
 
 def describe(model: nn.Module, run: Run) -> None:
     """Print the configuration and, of a new run, the table of layers and FLOPs; draw the picture of the network."""
-    opening.print_configuration(run)
+    print_configuration(run)
     if not run.state:
-        summary.print_summary(model)
-    save_figure(run.files.network, run.name, summary.draw_network, model)
+        summary.print_summary(model, run.image_size)
+    save_figure(run.files.network, run.name, summary.draw_network, model, run.image_size)
 
 
 # ---------------------------------------------------------------- randomness
@@ -88,13 +91,14 @@ class Dataset(NamedTuple):
     labels: torch.Tensor  # [N] int64
     mean: torch.Tensor  # [3, 1, 1], of pixels in [0, 1]
     std: torch.Tensor  # [3, 1, 1]
+    size: int = 32  # height and width to which the images are enlarged
 
 
 def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
     """The images to train, to validate and to test, on ``run.device``; sets ``run.config``.
 
     The training set is split nine to one, at random by the seed. Mean and standard deviation per channel are those of
-    its first image, as in the lab report's training configuration.
+    its first image, as in the lab report's training configuration; with --recipe, those of the images to train.
     Raises SystemExit: CIFAR-10 cannot be had; or the unfinished state is of a run with another configuration.
     """
     if run.dry_run:
@@ -115,7 +119,7 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
         train, val, test = train[: run.limit], val[: run.limit // 10], test[: run.limit // 10]
     std, mean = torch.ones(3), torch.zeros(3)
     if not run.no_norm:
-        std, mean = (value.float() for value in torch.std_mean(images[0].double() / 255, dim=(1, 2), correction=0))
+        mean, std = statistics_of(images[:1] if run.statistics == "first image" else images[train])
     run.config = run.settings | {"mean": mean.tolist(), "std": std.tolist()}
     if run.state and run.state["config"] != run.config:
         raise SystemExit(f"{shown(run.files.state)} is of a run with other settings. {checkpoint.START_ANEW}")
@@ -123,15 +127,27 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
 
     def chosen(images: torch.Tensor, labels: torch.Tensor, which: torch.Tensor) -> Dataset:
         tensors = images[which], labels[which], mean.view(3, 1, 1), std.view(3, 1, 1)
-        return Dataset(*(tensor.to(run.device) for tensor in tensors))
+        return Dataset(*(tensor.to(run.device) for tensor in tensors), run.image_size)
 
     return chosen(images, labels, train), chosen(images, labels, val), chosen(test_images, test_labels, test)
+
+
+def statistics_of(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation per channel, [3] float32, of the pixels of [N, 3, H, W] uint8, as if in [0, 1].
+
+    Sums of whole numbers are exact, so they are the same with any number of threads.
+    """
+    n, total, squares = images[:, 0].numel(), 0, 0
+    for part in images.split(1000):
+        total, squares = total + part.sum((0, 2, 3)), squares + part.int().square().sum((0, 2, 3))
+    mean = total.double() / n
+    return (mean / 255).float(), ((squares.double() / n - mean**2).sqrt() / 255).float()
 
 
 def batches(
     dataset: Dataset, batch_size: int, order: torch.Tensor, augmentation: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield normalized images [B, 3, 32, 32] float32 and labels [B], in the given order.
+    """Yield normalized images [B, 3, size, size] float32 and labels [B], in the given order.
 
     ``augmentation`` has the parameters for :func:`augment`, one row for each image of ``order``; None: as they are.
     """
@@ -142,20 +158,22 @@ def batches(
         if augmentation is not None:
             images = augment(images, augmentation[start : start + batch_size])
         images = images.to(torch.float32).mul_(scale).add_(shift)  # in the order of memory, which is three times faster
+        if dataset.size != images.shape[-1]:
+            images = F.interpolate(images, size=dataset.size, mode="bilinear")
         yield images.contiguous(memory_format=memory_format(images.device)), dataset.labels[rows]
 
 
 # ---------------------------------------------------------------- augmentation
 
 
-def sample_augmentation(n: int, generator: torch.Generator) -> torch.Tensor:
+def sample_augmentation(n: int, generator: torch.Generator, rotation: float = 15.0) -> torch.Tensor:
     """Parameters for ``n`` images, [n, 4] float32: crop offset to the right and down, flip (0 or 1), angle in degrees.
 
-    The distributions are those of RandomCrop(32, padding=4), RandomHorizontalFlip(0.5) and RandomRotation(15).
+    The distributions are those of RandomCrop(32, padding=4), RandomHorizontalFlip(0.5) and RandomRotation(rotation).
     """
     offsets = torch.randint(-4, 5, (n, 2), generator=generator)
     flips = torch.rand(n, 1, generator=generator) < 0.5
-    angles = torch.empty(n, 1).uniform_(-15, 15, generator=generator)
+    angles = torch.empty(n, 1).uniform_(-rotation, rotation, generator=generator)
     return torch.cat([offsets, flips, angles], dim=1)
 
 
@@ -194,25 +212,28 @@ def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
 def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> list[dict]:
     """Train ``model``, leave it with the weights of its best epoch, and return the history: a dict for each epoch.
 
-    Adam, cross-entropy, StepLR (lab report, training configuration). After each epoch a state with the best weights so
-    far is saved; the curves are drawn at most every 15 seconds. If ``run`` has such a state, goes on from there.
+    Adam, cross-entropy, StepLR (lab report, training configuration), or as the recipe says. After each epoch a state
+    with the best weights so far is saved; the curves are drawn at most every 15 seconds. If ``run`` has such a state,
+    goes on from there. If the run averages its weights, the average is validated, and kept.
     Raises FloatingPointError: a loss is not finite; OSError: a file cannot be written.
     """
     faster.keep_memory()
-    rebuilt = faster.rebuild(model, train_set.images.shape[1:])
-    optimizer = torch.optim.Adam(rebuilt.parameters(), lr=run.lr, fused=True)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP_SIZE, gamma=1.0 if run.constant_lr else GAMMA)
-    history, best = begin_or_resume(optimizer, scheduler, run)
+    rebuilt = faster.rebuild(model, (3, run.image_size, run.image_size))
+    steps = steps_of(len(train_set.labels), run.batch_size)
+    learner = learner_for(rebuilt, run, steps)
+    candidate = copy.deepcopy(model) if learner.average else model
+    history, best = checkpoint.begin_or_resume(run, learner, steps)
     drawn = -math.inf
     print("Loss and accuracy of each epoch (*: the best validation accuracy so far), time left:")
     while len(history) < run.epochs and not out_of_patience(history, run.patience):
-        metrics = train_and_validate(rebuilt, optimizer, train_set, val_set, run, epoch=len(history) + 1)
+        metrics = train_and_validate(learner, train_set, val_set, run, epoch=len(history) + 1)
         history.append(metrics)
-        scheduler.step()
         faster.copy_back(rebuilt, model)
         if best_of(history) is metrics:
-            best = checkpoint.copy_of_weights(model)
-        checkpoint.save_state(run, history, best, model=model, adam=optimizer)
+            if learner.average:
+                faster.copy_back(learner.validated, candidate)
+            best = checkpoint.copy_of_weights(candidate)
+        checkpoint.save_state(run, history, best, model, learner)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
             save_figure(
                 run.files.live, run.name, draw_curves, {"run": run.name, "config": run.config, "history": history}
@@ -223,28 +244,13 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
     return history
 
 
-def begin_or_resume(
-    optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, run: Run
-) -> tuple[list[dict], dict | None]:
-    """The history and best weights so far; sets optimizer and schedule. With --restart, removes an unfinished state."""
-    if run.restart:
-        for path in (run.files.state, run.files.live):
-            path.unlink(missing_ok=True)
-    if not run.state:
-        return [], None
-    checkpoint.resume(run, optimizer, scheduler)
-    return list(run.state["history"]), run.state["best"]
-
-
-def train_and_validate(
-    model: nn.Module, optimizer: torch.optim.Optimizer, train_set: Dataset, val_set: Dataset, run: Run, epoch: int
-) -> dict:
+def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, run: Run, epoch: int) -> dict:
     """Train for one epoch, validate, and return the metrics of both."""
-    started, lr = time.perf_counter(), optimizer.param_groups[0]["lr"]
-    train_loss, train_accuracy = train_epoch(model, optimizer, train_set, run, epoch)
+    started, lr = time.perf_counter(), learner.rate
+    train_loss, train_accuracy = train_epoch(learner, train_set, run, epoch)
     _, augmentation = sample_epoch(val_set, run, epoch, VALIDATION)
     with precision.autocast(run):
-        logits = predict_logits(model, val_set, augmentation)
+        logits = predict_logits(learner.validated, val_set, augmentation)
     val_loss, val_accuracy = score(logits, val_set.labels)
     if not math.isfinite(val_loss):
         raise FloatingPointError(
@@ -261,21 +267,7 @@ def train_and_validate(
     }
 
 
-def print_epoch(history: list[dict], run: Run) -> None:
-    """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
-    it = history[-1]
-    train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
-    left = Progress.format_interval((run.epochs - it["epoch"]) * it["seconds"])
-    print(
-        f"Epoch {it['epoch']:2}/{run.epochs}  lr {it['learning_rate']:<8.3g}  "
-        f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "
-        f"{left} left{' *' * (best_of(history) is it)}"
-    )
-
-
-def train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, dataset: Dataset, run: Run, epoch: int
-) -> tuple[float, float]:
+def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
     """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
 
     The sums stay on the device, so that a GPU does not wait for the host at every step. Therefore a loss that is not
@@ -283,17 +275,19 @@ def train_epoch(
     """
     torch.manual_seed(seed_for(run.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, run, epoch, TRAINING)
-    if len(order) % run.batch_size == 1:
-        order = order[:-1]  # batch norm has nothing to average in a batch of one image
-    steps = math.ceil(len(order) / run.batch_size)
-    where = f"epoch {epoch}, step {{}} of {steps}, at learning rate {optimizer.param_groups[0]['lr']:g}"
+    steps = steps_of(len(order), run.batch_size)
+    order = order[: steps * run.batch_size]
+    where = f"epoch {epoch}, step {{}} of {steps}, at learning rate {learner.rate:g}"
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
-    model.train()
+    learner.model.train()
     later = steps * (run.epochs - epoch)
     with Progress(f"Epoch {epoch:2}/{run.epochs}", "batch", steps, later) as progress:
         for images, labels in batches(dataset, run.batch_size, order, augmentation):
-            loss, logits = train_step(model, optimizer, images, labels, run)
+            loss, logits = train_step(learner.model, learner.optimizer, images, labels, run)
+            learner.scheduler.step()
             losses.append(loss)
+            if learner.average and (len(losses) % EVERY == 0 or len(losses) == steps):
+                learner.average.update_parameters(learner.model)
             loss_sum += loss * len(labels)
             correct += (logits.argmax(1) == labels).sum()
             progress.update()
@@ -314,22 +308,27 @@ def check_finite(losses: list[torch.Tensor], where: str) -> None:
 def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, run: Run
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the optimizer; return the mean loss, and the logits [B, 10] as they were before it."""
+    """One step of the optimizer; return the mean loss, and the logits [B, 10], as they were before it.
+
+    Where labels are smoothed, the loss that is returned is without that, so that it compares with that of validation.
+    """
     with precision.autocast(run):
         logits = model(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=run.label_smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.detach(), logits.detach()
+    logits = logits.detach()
+    return (F.cross_entropy(logits, labels) if run.label_smoothing else loss.detach()), logits
 
 
 def sample_epoch(dataset: Dataset, run: Run, epoch: int, purpose: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     """All that is random in a pass over ``dataset``, on its device: an order, and the augmentation unless it is off."""
     generator, device = generator_for(run.seed, epoch, purpose), dataset.labels.device
     order = torch.randperm(len(dataset.labels), generator=generator)
-    augmentation = None if run.no_aug else sample_augmentation(len(order), generator).to(device)
-    return order.to(device), augmentation
+    if run.no_aug or (purpose == VALIDATION and not run.augmented_validation):
+        return order.to(device), None
+    return order.to(device), sample_augmentation(len(order), generator, run.rotation).to(device)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -353,10 +352,11 @@ def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item() / len(labels)
 
 
-def evaluate(model: nn.Module, dataset: Dataset) -> dict:
+def evaluate(model: nn.Module, dataset: Dataset, run: Run) -> dict:
     """Loss and accuracy on the test images, the confusion matrix, and the mistakes made with the highest confidence.
 
     A row of the confusion matrix is a true class, a column a predicted class. Mistakes are at most :data:`MISTAKES`.
+    With --recipe, there is also the accuracy of the mean probabilities for an image and its mirror image.
     """
     logits = predict_logits(model, dataset)
     loss, accuracy = score(logits, dataset.labels)
@@ -367,7 +367,12 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
     wrong = ranked[(predicted != dataset.labels)[ranked]][:MISTAKES]
     rows = zip(wrong.tolist(), predicted[wrong].tolist(), confidence[wrong].tolist(), strict=True)
     mistakes = [{"index": index, "predicted": guess, "probability": share} for index, guess, share in rows]
-    return {"test_loss": loss, "test_accuracy": accuracy, "confusion_matrix": confusion.tolist(), "mistakes": mistakes}
+    result = {"test_loss": loss, "test_accuracy": accuracy}
+    if run.recipe:
+        mirrored = predict_logits(model, dataset._replace(images=dataset.images.flip(3)))
+        both = logits.softmax(1) + mirrored.softmax(1)
+        result["test_accuracy_mirrored"] = score(both, dataset.labels)[1]
+    return result | {"confusion_matrix": confusion.tolist(), "mistakes": mistakes}
 
 
 # ---------------------------------------------------------------- results
@@ -402,17 +407,6 @@ def finish(model: nn.Module, history: list[dict], result: dict, test_set: Datase
     print_test(result, run)
 
 
-def print_model(run: Run) -> None:
-    print(f"Model loaded from {shown(run.files.best)} ({run.files.best.stat().st_size / 1e6:.1f} MB)")
-
-
-def print_test(result: dict, run: Run) -> None:
-    """Print the result on the test images as the lab report does and, for its runs, its accuracy."""
-    original = claims.original_accuracy(run.task, run.changes)
-    beside = f" (original: {original:.3f})" if original else ""
-    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
-
-
 def reuse(model: nn.Module, run: Run) -> None:
     """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
     if run.predict:
@@ -420,9 +414,9 @@ def reuse(model: nn.Module, run: Run) -> None:
     elif run.test:
         checkpoint.load_best(model, run)
         _, _, test_set = load_data(run)
-        opening.print_configuration(run)
+        print_configuration(run)
         print_model(run)
-        print_test(evaluate(model, test_set), run)
+        print_test(evaluate(model, test_set, run), run)
     else:
         show_result(model, run)
 
@@ -439,7 +433,7 @@ def predict(model: nn.Module, run: Run) -> None:
             print(error, file=sys.stderr)
             unreadable = True
             continue
-        dataset = Dataset(image[None], torch.zeros(1, dtype=torch.int64, device=run.device), mean, std)
+        dataset = Dataset(image[None], torch.zeros(1, dtype=torch.int64, device=run.device), mean, std, run.image_size)
         likeliest = predict_logits(model, dataset)[0].softmax(0).topk(3)
         classes = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
         print(f"{path}: {', '.join(f'{CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
@@ -457,7 +451,7 @@ def show_result(model: nn.Module, run: Run) -> None:
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
     gallery = "mistakes" in record and not run.files.mistakes.exists()  # older records have none
     pictures = pictures_of(record, test_images_if_there(run) if gallery else None, run)
-    pictures[run.files.network] = summary.draw_network, model
+    pictures[run.files.network] = summary.draw_network, model, run.image_size
     for path, drawing in pictures.items():
         if not path.exists():
             save_figure(path, run.name, *drawing)

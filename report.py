@@ -22,7 +22,8 @@ from pathlib import Path
 import task1_simplecnn
 import task2_resnet18
 from lab import cifar10, exits, flags, shell
-from lab.claims import BATCH128, FIGURES
+from lab.beyond import RECIPES
+from lab.claims import BATCH128, FIGURES, Experiment
 from lab.comparisons import COMPARISONS, Records, lacking
 from lab.figures import draw_comparison, draw_results
 from lab.files import atomic_write, print_written, save_figure, shown
@@ -31,8 +32,8 @@ from lab.record import read_record
 
 RUNS = (*FIGURES, BATCH128)
 TASKS = {
-    task1_simplecnn.DEFAULTS["task"]: (task1_simplecnn.SimpleCNN, task1_simplecnn.DEFAULTS),
-    task2_resnet18.DEFAULTS["task"]: (task2_resnet18.ResNet18, task2_resnet18.DEFAULTS),
+    task1_simplecnn.DEFAULTS["task"]: (task1_simplecnn.SimpleCNN, task1_simplecnn.DEFAULTS, task1_simplecnn.RECIPE),
+    task2_resnet18.DEFAULTS["task"]: (task2_resnet18.ResNet18, task2_resnet18.DEFAULTS, task2_resnet18.RECIPE),
 }
 
 
@@ -130,7 +131,7 @@ def compare(output_dir: Path, names: list[str]) -> None:
     plots.mkdir(parents=True, exist_ok=True)
     for path in dict.fromkeys(Path(it) if it.endswith(".json") else plots / f"{it}.json" for it in names):
         name = path.name.removesuffix(".json")
-        usual = next((flags.all_settings(it, {}) for task, (_, it) in TASKS.items() if name.startswith(task)), {})
+        usual = next((flags.all_settings(it, {}) for task, (_, it, _) in TASKS.items() if name.startswith(task)), {})
         try:
             records.append(read_record(path, name, {}, usual))
         except FileNotFoundError:
@@ -148,15 +149,15 @@ def compare(output_dir: Path, names: list[str]) -> None:
 
 def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
     """The records of the report's runs, with ascending seeds, and for each file that cannot be used the reason."""
-    records, skipped = {run.name: [] for run in RUNS}, {}
-    for run in RUNS:
+    records, skipped = {run.name: [] for run in (*RUNS, *RECIPES)}, {}
+    for run in (*RUNS, *RECIPES):
         for path in sorted((output_dir / "plots").glob(f"{run.name}*.json")):
             seed = path.stem.removeprefix(run.name).removeprefix("_seed")
             changes = run.changes | ({"seed": int(seed)} if seed.isdecimal() and seed != "0" else {})
             if flags.run_name(run.task, changes) != path.stem:
                 continue  # a run of other settings is no run of the report
             try:
-                usual = flags.all_settings(TASKS[run.task][1], {})
+                usual = usual_of(run)
                 record = read_record(path, path.stem, usual | changes, usual)
                 records[run.name].append(record)
             except ValueError as error:
@@ -165,6 +166,12 @@ def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
                 skipped[path.name] = f"{error.strerror}."
         records[run.name].sort(key=lambda record: record["config"]["seed"])
     return records, skipped
+
+
+def usual_of(run: Experiment) -> dict:
+    """The settings of a run's script without flags, or with --recipe alone."""
+    _, defaults, recipe = TASKS[run.task]
+    return flags.usual_settings(defaults, recipe if "recipe" in run.changes else None)
 
 
 def missing_commands(

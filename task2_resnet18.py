@@ -4,6 +4,7 @@
     python task2_resnet18.py --no-norm                    without input normalization
     python task2_resnet18.py --no-aug                     without data augmentation
     python task2_resnet18.py --lr 0.01 --constant-lr      another base learning rate, never halved
+    python task2_resnet18.py --recipe                     the same network, trained as one would today
     python task2_resnet18.py --test                       the test accuracy of the saved model again
     python task2_resnet18.py --predict photo.jpg          what a picture shows, by the saved model
     python task2_resnet18.py --help                       every flag
@@ -19,6 +20,21 @@ import common
 from lab.opening import open_run
 
 DEFAULTS = {"task": "task2_resnet18", "epochs": 80, "batch_size": 64, "lr": 0.001}
+RECIPE = {  # --recipe: what one would choose today, and why
+    "image_size": 64,  # this network halves its maps five times: of 32x32 pixels, one is left, of 64x64 four
+    "epochs": 24,  # on images of 64x64, in about the time of the original's 80
+    "batch_size": 128,  # fewer steps, for which there are larger rates
+    "optimizer": "SGD",  # with Nesterov's momentum: for residual networks, it still ends higher than Adam
+    "lr": 0.1,  # the highest rate
+    "warmup": 0.2,  # of all steps: the rate rises first, while the weights are still far from any use
+    "weight_decay": 5e-4,  # keeps the weights small, and so the steps large beside them
+    "label_smoothing": 0.1,  # 0.91 for the true class, 0.01 for each other one: so certainty has no reward
+    "dropout": 0.0,  # this network has none
+    "average": 0.999,  # the mean of the last weights is better than any of them
+    "rotation": 0.0,  # moved and mirrored images are enough; turned ones have jagged edges and black corners
+    "augmented_validation": False,  # choose by images like those of the test
+    "statistics": "training set",  # centred inputs, of the spread for which the first weights are made
+}
 
 
 class ResBlock(nn.Module):
@@ -90,14 +106,14 @@ class ResNet18(nn.Module):
 
 def main(argv: list[str] | None = None) -> None:
     """Train, validate and test the network, or reuse a finished run, as the flags say."""
-    with open_run(__doc__, DEFAULTS, argv) as run:
+    with open_run(__doc__, DEFAULTS, argv, RECIPE) as run:
         model = common.build(ResNet18, run)
         if run.needs_no_training:
             return common.reuse(model, run)
         train_set, val_set, test_set = common.load_data(run)
         common.describe(model, run)
         history = common.train(model, train_set, val_set, run)
-        result = common.evaluate(model, test_set)
+        result = common.evaluate(model, test_set, run)
         common.finish(model, history, result, test_set, run)
 
 

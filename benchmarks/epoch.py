@@ -1,6 +1,6 @@
 """Where the time of a real run goes: until its first step, and in an epoch: training, validation, checkpoint, picture.
 
-    python benchmarks/epoch.py                 both networks, four epochs each; about 8 minutes on two cores
+    python benchmarks/epoch.py                 both networks, and by their recipes; about 20 minutes on two cores
 
 Each script runs whole, in a process of its own, on the real images; its functions are timed from outside. The first
 epoch is left out: in it, libraries are loaded. Figures are means over the others, in seconds.
@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def timed(function: Callable, part: str, seconds: Counter) -> Callable:
     return wrapper
 
 
-def run(name: str, started: float) -> dict:
+def run(name: str, started: float, *words: str) -> dict:
     """Run a task script; seconds from ``started`` to the end of its first step, and of each part of an epoch."""
     import common
     from lab import cifar10, flags
@@ -66,8 +67,8 @@ def run(name: str, started: float) -> dict:
 
     common.train_step, common.print_epoch = first_step, one_more_epoch
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(sys.stderr):
-        words = ["--epochs", str(EPOCHS), "--data-dir", str(cifar10.find(flags.ROOT)), "--output-dir", directory]
-        task.main(words)
+        places = ["--data-dir", str(cifar10.find(flags.ROOT)), "--output-dir", directory]
+        task.main(["--epochs", str(EPOCHS), *places, *words])
     for part in PARTS.values():
         found[part] = sum(epoch.get(part, 0) for epoch in epochs[1:]) / (EPOCHS - 1)
     found["whole"] = (epochs[-1]["whole"] - epochs[0]["whole"]) / (EPOCHS - 1)
@@ -76,17 +77,17 @@ def run(name: str, started: float) -> dict:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    for name in TASKS:
-        words = [sys.executable, __file__, name, str(time.time())]
-        found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    for name, words in itertools.product(TASKS, ([], ["--recipe"])):
+        command = [sys.executable, __file__, name, str(time.time()), *words]
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
         parts = ", ".join(f"{part} {found[part]:.2f}" for part in dict.fromkeys(PARTS.values()))
         share = 1 - found["training"] / found["whole"]
-        print(f"{name}: first step after {found['first_step']:.1f} s")
+        print(f"{' '.join([name, *words])}: first step after {found['first_step']:.1f} s")
         print(f"  an epoch of {found['whole']:.2f} s: {parts}; {share:.1%} is not training", flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] in ([name] for name in TASKS):  # the process of one script
-        print(json.dumps(run(sys.argv[1], float(sys.argv[2]))))
+        print(json.dumps(run(sys.argv[1], float(sys.argv[2]), *sys.argv[3:])))
     else:
         main()

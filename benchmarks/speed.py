@@ -150,7 +150,7 @@ def project(run: flags.Run) -> Variant:
     torch.backends.cudnn.allow_tf32 = False  # as in lab.opening.open_run
     faster.keep_memory()
     model = faster.rebuild(common.build(TASKS[run.task][0], run), train_set.images.shape[1:])
-    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
+    learner = common.learner_for(model, run, steps=len(train_set.labels) // run.batch_size)
     epochs = itertools.count(1)
 
     def epoch_of(steps: int) -> common.Dataset:
@@ -165,7 +165,7 @@ def project(run: flags.Run) -> Variant:
         return common.batches(epoch, run.batch_size, order, augmentation)
 
     def train(steps: int) -> None:
-        common.train_epoch(model, optimizer, epoch_of(steps), run, next(epochs))
+        common.train_epoch(learner, epoch_of(steps), run, next(epochs))
 
     def data(steps: int) -> None:
         for _ in batches(steps):
@@ -176,7 +176,7 @@ def project(run: flags.Run) -> Variant:
     def step(steps: int) -> None:
         model.train()
         for _ in range(steps):
-            common.train_step(model, optimizer, images, labels, run)
+            common.train_step(model, learner.optimizer, images, labels, run)
 
     convolution = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(run.device, memory_format=torch.channels_last)
     maps = torch.rand(128, 64, 16, 16, device=run.device).contiguous(memory_format=torch.channels_last)

@@ -4,11 +4,9 @@
     python benchmarks/two_blocks.py --resume     the same, but goes on with the runs in checkpoints/two_blocks
 
 It trains SimpleCNN without its third block, as task 1 trains SimpleCNN, and writes each result into
-benchmarks/two_blocks.json, which REPORT.md quotes. A seed that is there already is not trained again. Other flags are
-those of task 1.
+benchmarks/two_blocks.json, which REPORT.md quotes. A seed that is there already is not trained again.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,10 +15,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import task1_simplecnn
-from lab import cifar10, flags, shell
-from lab.files import atomic_write
-from lab.record import best_of
+from benchmarks.variants import keep, passed_on, results_in, train
+from lab import flags
+from task1_simplecnn import DEFAULTS, conv_block
 
 SEEDS = 0, 1, 2
 RUNS = flags.ROOT / "checkpoints" / "two_blocks"
@@ -30,11 +27,11 @@ RESULTS = Path(__file__).with_suffix(".json")
 class TwoBlocks(nn.Module):
     """Images [N, 3, 32, 32] to logits [N, 10]."""
 
-    def __init__(self):
+    def __init__(self, dropout: float = 0.5):
         super().__init__()
-        self.block1 = task1_simplecnn.conv_block(3, 32)
-        self.block2 = task1_simplecnn.conv_block(32, 64)
-        self.dropout = nn.Dropout(0.5)
+        self.block1 = conv_block(3, 32)
+        self.block2 = conv_block(32, 64)
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(64 * 8 * 8, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -43,26 +40,13 @@ class TwoBlocks(nn.Module):
 
 
 def main(argv: list[str]) -> None:
-    task1_simplecnn.__doc__ = __doc__
-    task1_simplecnn.SimpleCNN = TwoBlocks
-    task1_simplecnn.DEFAULTS = task1_simplecnn.DEFAULTS | {"task": "two_blocks"}
-    flags.Run.command = property(lambda run: shell.line([shell.interpreter(), shell.called(Path(__file__)), *argv]))
-    places = ["--output-dir", str(RUNS), "--data-dir", str(cifar10.find(flags.ROOT))]  # so never the sample
-    results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters()), "runs": []}
-    if RESULTS.exists():
-        results = json.loads(RESULTS.read_text())
+    argv = passed_on(__doc__, argv)
+    changed = {"__doc__": __doc__, "SimpleCNN": TwoBlocks, "DEFAULTS": DEFAULTS | {"task": "two_blocks"}}
+    results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters())} | results_in(RESULTS)
     for seed in SEEDS:
-        if seed in [run["seed"] for run in results["runs"]]:
-            continue
-        task1_simplecnn.main([*places, "--seed", str(seed), *argv])
-        name = "two_blocks" + f"_seed{seed}" * (seed > 0)
-        record = json.loads((RUNS / "plots" / f"{name}.json").read_text())
-        run = {"run": "SimpleCNN with two blocks", "seed": seed, "environments": record["environments"]}
-        run |= {"val_accuracy": best_of(record["history"])["val_accuracy"], "test_accuracy": record["test_accuracy"]}
-        results["runs"].append(run)
-        with atomic_write(RESULTS, "two_blocks") as file:
-            file.write(f"{json.dumps(results, indent=1)}\n".encode())
-        print(f"Written: {RESULTS}")
+        if seed not in [run["seed"] for run in results["runs"]]:
+            found = train(__file__, argv, ["--seed", str(seed)], RUNS / str(seed), **changed)
+            keep({"run": "SimpleCNN with two blocks", "seed": seed} | found, results, RESULTS)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from lab import exits
 from lab.files import atomic_write, shown
 from lab.flags import Run
 from lab.precision import precision_of
+from lab.recipe import Learner
 from lab.record import (
     best_of,
     environments_of,
@@ -26,8 +27,10 @@ from lab.record import (
     read_record,
 )
 
-STATE_FORMAT = 3  # 1 had the best weights in a second file, 2 had one environment, and the schedule
+STATE_FORMAT = 4  # 1 had the best weights in a second file; 2 one environment, and the schedule; 3 always Adam
 START_ANEW = "With --restart this run begins anew."
+ADAM = "step", "exp_avg", "exp_avg_sq"
+MOMENTS = {"Adam": ADAM, "AdamW": ADAM, "SGD": ("momentum_buffer",)}  # what each optimizer keeps for a weight
 
 
 def save(path: Path, checkpoint: dict, owner: str) -> None:
@@ -76,7 +79,7 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
-        name = type(model).__name__
+        name = type(getattr(model, "module", model)).__name__  # what an average is of
         raise SystemExit(f"{shown(path)} holds the weights of another network than {name}. {what_to_do}") from None
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all() or (name.endswith("running_var") and tensor.min() < 0):
@@ -131,10 +134,15 @@ def environment(run: Run) -> dict:
 # ---------------------------------------------------------------- the state of an unfinished run
 
 
-def save_state(run: Run, history: list[dict], best: dict[str, torch.Tensor], **parts) -> None:
+def save_state(
+    run: Run, history: list[dict], best: dict[str, torch.Tensor], model: nn.Module, learner: Learner
+) -> None:
     """Save all that the next epoch depends on. No random state is among it, because each epoch seeds its own."""
     state = {"format": STATE_FORMAT, "config": run.config, "environments": environments(run, history)}
-    state |= {"history": history, "best": best} | {name: part.state_dict() for name, part in parts.items()}
+    state |= {"history": history, "best": best}
+    state |= {"model": model.state_dict(), "optimizer": learner.optimizer.state_dict()}
+    if learner.average:
+        state["average"] = learner.average.state_dict()
     save(run.files.state, state, run.name)
 
 
@@ -159,11 +167,13 @@ def load_state(run: Run) -> dict:
 
 def upgrade(state: dict, run: Run) -> None:
     """Bring a state to today's format; SystemExit if that cannot be done."""
-    if state.get("format") not in (2, STATE_FORMAT):
+    if state.get("format") not in (2, 3, STATE_FORMAT):
         other = "was left by another version of these scripts, which can go on with it"
         raise SystemExit(f"{shown(run.files.state)} {other}. {START_ANEW}")
     if state["format"] == 2:
-        state |= {"format": STATE_FORMAT, "environments": environments_of(state.pop("environment"))}
+        state["environments"] = environments_of(state.pop("environment"))
+    if state["format"] < STATE_FORMAT:
+        state |= {"format": STATE_FORMAT, "optimizer": state.pop("adam")}
     state["config"] = run.usual | state["config"]
 
 
@@ -171,7 +181,8 @@ def problem_of_state(state: dict, run: Run) -> str | None:
     """What is wrong with a state beside its weights and its optimizer, or None."""
     history, environments = state["history"], state["environments"]
     json.dumps([history, environments, state["config"]])  # TypeError: one of them holds a tensor
-    if missing := {"model", "adam", "best"} - state.keys():
+    parts = {"model", "optimizer", "best"} | ({"average"} if run.average else set())
+    if missing := parts - state.keys():
         return f"it has no {min(missing)}"
     if not 0 < len(history) <= run.epochs:
         return f"its history has {len(history)} of {run.epochs} epochs"
@@ -211,29 +222,39 @@ def unfinished_state(run: Run) -> dict | None:
     return state
 
 
-def resume(run: Run, optimizer: torch.optim.Adam, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
-    """Set optimizer and schedule to what they were; SystemExit if the state is that of another network.
+def begin_or_resume(run: Run, learner: Learner, steps: int) -> tuple[list[dict], dict | None]:
+    """The history and best weights so far; sets what trains to what it was. With --restart, removes what there is.
 
-    Only Adam's moments are taken from the state. All else is as the settings say.
+    Of the optimizer, only its moments are taken from the state, and nothing of the schedule, which has made ``steps``
+    in each epoch: all else is as the settings say. Raises SystemExit: the state is that of another network.
     """
+    if run.restart:
+        for path in (run.files.state, run.files.live):
+            path.unlink(missing_ok=True)
+    if not run.state:
+        return [], None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the optimizer has not made its steps
-        for _ in run.state["history"]:
-            scheduler.step()
-
-    def problem() -> str | None:
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": run.state["adam"]["state"]})
-        for weight in optimizer.param_groups[0]["params"]:
-            moments = optimizer.state[weight]
-            for name, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
-                if moments[name].shape != shape or not moments[name].isfinite().all():
-                    return "its optimizer is that of another network"
-            if moments["step"] < 1 or moments["exp_avg_sq"].min() < 0:
-                return "its optimizer's moments cannot be"
-        return None
-
-    if found := first_problem(problem):
+        for _ in range(steps * len(run.state["history"])):
+            learner.scheduler.step()
+    if found := first_problem(resume_optimizer, learner.optimizer, run):
         refuse(run.files.state, found, START_ANEW)
+    if learner.average:
+        load_weights(learner.average, run.state["average"], run.files.state, START_ANEW)
+    return list(run.state["history"]), run.state["best"]
+
+
+def resume_optimizer(optimizer: torch.optim.Optimizer, run: Run) -> str | None:
+    """Set the optimizer's moments to what they were; what is wrong with them, or None."""
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": run.state["optimizer"]["state"]})
+    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+        for name in MOMENTS[run.optimizer]:
+            moment = optimizer.state[weight][name]
+            if moment.shape != (() if name == "step" else weight.shape) or not moment.isfinite().all():
+                return "its optimizer is that of another network"
+            if (name == "exp_avg_sq" and moment.min() < 0) or (name == "step" and moment < 1):
+                return "its optimizer's moments cannot be"
+    return None
 
 
 def how_far(run: Run, state: dict) -> str:

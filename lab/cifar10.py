@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 
 from lab import shell
-from lab.flags import ROOT, SAMPLE_IMAGES, Run
+from lab.flags import ROOT, Run
 from lab.progress import Progress
+from lab.record import SAMPLE_IMAGES
 
 Arrays = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -16,7 +16,7 @@ from lab.rules import RULES
 
 
 class Experiment(NamedTuple):
-    """A run that the original is about."""
+    """A run that REPORT.md is about."""
 
     title: str
     task: str  # the name of its script

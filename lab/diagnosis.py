@@ -10,8 +10,7 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from lab.curves import GAIN, SHORT, WINDOW, column, last_gain, roughness, smooth
-from lab.flags import SAMPLE_IMAGES
-from lab.record import best_of, out_of_patience
+from lab.record import best_of, images_of, out_of_patience
 from lab.rules import (
     APART,
     FALLING,
@@ -72,6 +71,10 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
             f"{error:.3f}."
         )
     faults["oscillation"] = oscillation_of(history, config)
+    if config.get("warmup"):  # one cycle: its rate falls to nothing, and the losses with it, however many epochs it has
+        faults["no convergence"] = failure_of(history)
+        faults["overfitting"] = overfitting_of(history)
+        return faults
     faults["still falling"] = fall_of(history)
     if not faults["still falling"]:
         faults["no convergence"] = failure_of(history)
@@ -91,12 +94,6 @@ def advice_for(name: str, history: Sequence[dict], config: dict) -> str:
     if images_of(config)[0] >= FEW:
         given -= {"limit", "sample"}
     return next((advice for flag, advice in INSTEAD.get(name, {}).items() if flag in given), RULES[name][1])
-
-
-def images_of(config: dict) -> tuple[int, int]:
-    """How many images a run has to train and to validate."""
-    train = config["limit"] or (SAMPLE_IMAGES if config["sample"] else 45_000)
-    return train, (train // 10 if config["limit"] else train // 9)
 
 
 def standard_error(config: dict) -> float:
@@ -231,17 +228,19 @@ def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
 def oddities_of(record: dict) -> list[Finding]:
     """What every reader asks about, and is no mistake."""
     history, config, best = record["history"], record["config"], best_of(record["history"])
-    findings = []
+    findings, augmented = [], config.get("augmented_validation", True)
+    apart = " and on images that are not augmented" * (not augmented and not config["no_aug"])
+    apart += ", and by the average of the weights" * bool(config.get("average"))
     ahead = [it["val_accuracy"] > it["train_accuracy"] and it["val_loss"] < it["train_loss"] for it in history]
     if sum(ahead) > 2 / 3 * len(history):
         evidence = (
             f"This holds in {sum(ahead)} of {len(history)} epochs, and is no mistake: training is measured during an "
             "epoch, while the weights still improve, and with dropout, where a network has it; validation comes after "
-            "the epoch, without dropout."
+            f"the epoch, without dropout{apart}."
         )
         findings.append(Finding("validation better than training", evidence))
     test, chance = record.get("test_accuracy", 0), 2 * math.sqrt(2) * standard_error(config)  # of the difference of two
-    if test - best["val_accuracy"] > chance and not config["no_aug"]:
+    if test - best["val_accuracy"] > chance and augmented and not config["no_aug"]:
         evidence = (
             f"Test accuracy is {test:.3f}, validation {best['val_accuracy']:.3f}, training {best['train_accuracy']:.3f}"
             ". That is no mistake: training and validation images are augmented; test images are not, and are easier."

@@ -78,10 +78,14 @@ def is_simple(conv: nn.Conv2d) -> bool:
 
 @torch.no_grad()
 def copy_back(rebuilt: nn.Module, model: nn.Module) -> None:
-    """Write what the convolutions of :func:`rebuild` have learned into ``model``; the other taps keep their values."""
+    """Write the weights of a network of :func:`rebuild` into ``model``; taps that meet only padding keep theirs."""
+    weights = rebuilt.state_dict()
     for name, layer in rebuilt.named_modules():
         if isinstance(layer, SmallMapConv2d):
-            model.get_submodule(name).weight[layer.taps].copy_(layer.weight.permute(0, 3, 1, 2))
+            weight = model.get_submodule(name).weight
+            weight[layer.taps].copy_(weights[f"{name}.weight"].permute(0, 3, 1, 2))
+            weights[f"{name}.weight"] = weight
+    model.load_state_dict(weights)
 
 
 def keep_memory() -> None:

@@ -31,7 +31,8 @@ class Files:
         self.curves = plots / f"{name}.png"
         self.confusion = plots / f"{name}_confusion.png"
         self.mistakes = plots / f"{name}_mistakes.png"
-        self.network = plots / f"{task}_model.png"  # the picture of the network, which all runs of a task share
+        recipe = "_recipe" * name.startswith(f"{task}_recipe")
+        self.network = plots / f"{task}{recipe}_model.png"  # the picture of the network, which many runs share
 
 
 def make_folders(files: Files) -> None:

@@ -13,11 +13,10 @@ import torch
 
 from lab import exits, shell
 from lab.files import Files
-from lab.record import STEP_SIZE
+from lab.record import SAMPLE_IMAGES, STEP_SIZE
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
 TITLES = {"task1_simplecnn": "SimpleCNN", "task2_resnet18": "ResNet-18"}
-SAMPLE_IMAGES = 2_250  # to train, in the sample of CIFAR-10
 
 
 def number(kind: type, text: str) -> int | float:
@@ -81,9 +80,12 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {  # in the order of a run's name
+    "recipe": Setting("recipe", "recipe", False, "train the network as one would today, with the task's RECIPE"),
     "no_norm": Setting("no-norm", "no normalization", False, "leave pixels in [0, 1] instead of normalizing them"),
     "no_aug": Setting("no-aug", "no augmentation", False, "train and validate on the images as they are"),
-    "lr": Setting("lr", "learning rate {}", None, f"learning rate of the first {STEP_SIZE} epochs", learning_rate),
+    "lr": Setting(
+        "lr", "learning rate {}", None, f"learning rate of the first {STEP_SIZE} epochs, or highest rate", learning_rate
+    ),
     "constant_lr": Setting(
         "constant-lr", "constant rate", False, f"never halve the learning rate (else every {STEP_SIZE} epochs)"
     ),
@@ -99,13 +101,25 @@ SETTINGS = {  # in the order of a run's name
     ),
     "float32": Setting("float32", "float32", False, "train in float32, also where the device has bfloat16"),
 }
+PLAIN = {  # what a RECIPE may change, and no flag: as the original has it, or as we chose where it is silent
+    "optimizer": "Adam",
+    "weight_decay": 0.0,
+    "warmup": 0.0,  # the share of all steps in which the rate of a one-cycle schedule rises
+    "label_smoothing": 0.0,
+    "dropout": 0.5,
+    "average": 0.0,  # what an average of the weights keeps of itself in each step
+    "rotation": 15.0,  # degrees at most
+    "augmented_validation": True,
+    "statistics": "first image",
+    "image_size": 32,
+}
 
 
 class Run(argparse.Namespace):
-    """A run as the command line describes it. Every flag is an attribute; beside these there are:
+    """A run as the command line describes it. Every flag is an attribute, and so is what a recipe may change.
 
     ``task``    the name of its script
-    ``usual``   the settings of that script without flags
+    ``usual``   the settings of that script without flags, or with --recipe alone
     ``places``  the flags that are no settings, but that a command needs to repeat it: device and directories
     ``state``   what an interrupted process left of it to go on from, or None
     ``config``  once the data are loaded: all that decides its numbers, the settings and ``mean`` and ``std``
@@ -115,7 +129,7 @@ class Run(argparse.Namespace):
 
     @property
     def settings(self) -> dict:
-        return {name: getattr(self, name) for name in ("task", *SETTINGS)}
+        return {"task": self.task} | {name: getattr(self, name) for name in self.usual}
 
     @property
     def changes(self) -> dict:
@@ -147,20 +161,24 @@ class Run(argparse.Namespace):
         return bool(self.test or self.predict or (self.resume and finished))
 
 
-def parse(description: str, defaults: dict, argv: list[str] | None = None) -> Run:
+def parse(description: str, defaults: dict, argv: list[str] | None = None, recipe: dict | None = None) -> Run:
     """Read the flags, of ``argv`` or the command line; ``defaults`` are the task's name, epochs, batch_size and lr.
+
+    ``recipe`` is what --recipe changes: some of these, and of :data:`PLAIN`.
 
     Raises SystemExit: a value is wrong. The exit code is 2, after one line on standard error.
     """
-    parser = parser_for(description)
+    parser, recipe = parser_for(description), recipe or {}
     flag = parser.add_argument
     for name, setting in SETTINGS.items():
+        how = {"dest": name, "default": argparse.SUPPRESS, "help": setting.help}
         if setting.type is None:
-            flag(option(name), action="store_true", help=setting.help)
+            flag(option(name), action="store_true", **how)
             continue
         default = defaults.get(name, setting.default)
-        text = f"{setting.help} ({'off' if default is None else value_text(default)})"
-        flag(option(name), type=setting.type, default=default, metavar="LR" if name == "lr" else "N", help=text)
+        how["help"] += f" ({'off' if default is None else value_text(default)}"
+        how["help"] += f"; with --recipe {value_text(recipe[name])})" if name in recipe else ")"
+        flag(option(name), type=setting.type, metavar="LR" if name == "lr" else "N", **how)
     auto = device("auto")
     flag("--device", type=device, default=auto, help="auto, cpu, cuda, cuda:1 or mps (auto: cuda, else mps, else cpu)")
     flag("--data-dir", type=path, metavar="DIR", help="holds CIFAR-10, or gets it ($CIFAR10_DIR, else data)")
@@ -174,7 +192,12 @@ def parse(description: str, defaults: dict, argv: list[str] | None = None) -> Ru
     )
     mode.add_argument("--dry-run", action="store_true", help="two epochs on made-up images; need and leave nothing")
 
-    run = parsed(parser, argv, Run(task=defaults["task"], usual=all_settings(defaults, {})))
+    run = parsed(parser, argv, Run(recipe=False))
+    if run.recipe and "constant_lr" in run:
+        parser.error("argument --constant-lr: not allowed with argument --recipe, whose rate rises and falls")
+    run.usual = usual_settings(defaults, recipe if run.recipe else None)
+    for name, value in (PLAIN | run.usual).items():
+        setattr(run, name, getattr(run, name, value))
     if run.dry_run:
         run.epochs = min(run.epochs, 2)
     if run.sample and (run.limit or 0) > SAMPLE_IMAGES:
@@ -211,6 +234,11 @@ def parsed(
 def all_settings(defaults: dict, changes: dict) -> dict:
     """All settings of a run of which only the ``changes`` to the task's ``defaults`` are known."""
     return {name: setting.default for name, setting in SETTINGS.items()} | defaults | changes
+
+
+def usual_settings(defaults: dict, recipe: dict | None) -> dict:
+    """The settings of a script without flags, or with --recipe alone, where ``recipe`` is given."""
+    return all_settings(defaults if recipe is None else PLAIN | defaults | recipe, {})
 
 
 def run_name(task: str, changes: dict) -> str:

@@ -1,4 +1,4 @@
-"""How a run begins: its flags are read, its folders made, no other process may train it; its configuration, printed."""
+"""How a run begins: its flags are read, its folders made, no other process may train it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,18 +7,17 @@ import torch
 
 from lab import checkpoint, cifar10, exits, files, flags, precision
 from lab.flags import Run
-from lab.record import STEP_SIZE, conditions
 
 
 @contextlib.contextmanager
-def open_run(description: str, defaults: dict, argv: list[str] | None = None) -> Iterator[Run]:
+def open_run(description: str, defaults: dict, argv: list[str] | None, recipe: dict) -> Iterator[Run]:
     """The run that the flags describe (``argv``, else the command line); inside, no other process can train it.
 
-    ``defaults`` are the task's name, epochs, batch_size and lr.
+    ``defaults`` are the task's name, epochs, batch_size and lr; ``recipe`` is what --recipe changes.
     Raises SystemExit if anything went wrong, with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
     """
     exits.make_output_safe()
-    run = flags.parse(description, defaults, argv)
+    run = flags.parse(description, defaults, argv, recipe)
     with contextlib.ExitStack() as stack:
         stack.enter_context(exits.told_in_one_line(lambda error: checkpoint.advice(run, error), run.device))
         stack.enter_context(precision.without_tf32(run.device))
@@ -37,16 +36,3 @@ def open_run(description: str, defaults: dict, argv: list[str] | None = None) ->
             run.state = checkpoint.unfinished_state(run)
             checkpoint.announce(run)
         yield run
-
-
-def print_configuration(run: Run) -> None:
-    mean, std = (" ".join(f"{value:.4f}" for value in run.config[name]) for name in ("mean", "std"))
-    normalized = f"normalized with mean {mean} and standard deviation {std}, of the first training image"
-    patience = f" (patience {run.patience})" if run.patience else ""
-    schedule = "constant" if run.constant_lr else f"halved every {STEP_SIZE} epochs"
-    print(f"Run:     {run.name}")
-    print(f"Input:   {'pixels in [0, 1]' if run.no_norm else normalized}")
-    print(f"Augment: {'no' if run.no_aug else 'random crop, flip and rotation, in training and validation'}")
-    print(f"Train:   {run.epochs} epochs{patience}, batches of {run.batch_size}, seed {run.seed}")
-    print(f"Adam:    learning rate {run.lr:g}, {schedule}")
-    print(f"Device:  {conditions(checkpoint.environment(run))}")

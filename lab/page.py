@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
+from lab import beyond
 from lab.cifar10 import CLASSES
-from lab.claims import CLAIMS, FIGURES, SIMPLECNN, TASK1, TASK2, Experiment
+from lab.claims import BATCH128, CLAIMS, FIGURES, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.comparisons import COMPARISONS, Records, conclusion, from_original, lacking, of_third_block, ours, yardstick
 from lab.curves import column
 from lab.diagnosis import diagnose
@@ -34,11 +35,13 @@ WHY_LOWER = {  # for the name of a run, why its accuracy is below the original's
 }
 TO_FINISH = " `python report.py --run` trains the others, one after the other, and writes this page again."
 LEFT_OUT = "Left out, because they cannot be used, and shown as not run:"
-Tasks = dict[str, tuple[type[nn.Module], dict]]  # for the name of each task, its network and its defaults
+Tasks = dict[str, tuple[type[nn.Module], dict, dict]]  # for the name of each task, its network, defaults and recipe
 
 
 def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tasks) -> str:
     """The report in Markdown, in the order of the original; ``skipped`` are unusable records, each with the reason."""
+    recipes = {run.name: records[run.name] for run in beyond.RECIPES}
+    records = {run.name: records[run.name] for run in (*FIGURES, BATCH128)}
     finished = sum(bool(records[run.name]) for run in FIGURES)
     names = bullets(f"`plots/{name}`: {reason}" for name, reason in skipped.items())
     parts = {
@@ -48,17 +51,21 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tas
         "yardstick": yardstick(records),
         "results": picture("results", "The original's accuracies, and ours", output_dir, "python report.py --plot"),
         "left_out": f"{LEFT_OUT}\n\n{names}" if skipped else "",
-        "summary": {task: summary(task, network(), output_dir) for task, (network, _) in tasks.items()},
+        "summary": {task: summary(task, network(), output_dir) for task, (network, _, _) in tasks.items()},
         "trained": {task: trained(records[task][0]) if records[task] else "" for task in tasks},
         "figure": {run.name: figure(run, records, output_dir) for run in FIGURES},
         "cell": {run.name: cell(run, records, output_dir) for run in FIGURES},
         "comparison": {name: comparison(name, records, output_dir) for name in COMPARISONS},
         "two_blocks": third_block(records),
         "claims": claims(records),
+        "networks": beyond.networks(records, recipes),
+        "shortest": beyond.shortest(recipes),
+        "conditions": beyond.conditions_of(records, recipes),
+        "ingredients": beyond.ingredients(recipes),
         "rules": "\n".join(f"| {name} | {sign} | {advice}{instead(name)} |" for name, (sign, advice) in RULES.items()),
     }
     for setting in ("batch_size", "lr", "epochs"):
-        parts[setting] = {task: defaults[setting] for task, (_, defaults) in tasks.items()}
+        parts[setting] = {task: defaults[setting] for task, (_, defaults, _) in tasks.items()}
     text = TEMPLATE.read_text(encoding="utf-8").format(**parts)
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty, or ends in an empty line of its own
 

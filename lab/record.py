@@ -7,6 +7,8 @@ from pathlib import Path
 
 FORMAT = 2  # 1 had one environment, and no mistakes
 STEP_SIZE, GAMMA = 10, 0.5  # of StepLR: every 10 epochs, the learning rate is halved (lab report)
+START, END = 1 / 25, 1 / 250_000  # of the highest rate: with --recipe, what the first and the last step have
+SAMPLE_IMAGES = 2_250  # to train, in the sample of CIFAR-10
 METRICS = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 ENVIRONMENT = ("from_epoch", "torch", "device", "threads", "platform")
 MISTAKES = 25  # of the test images that are wrong, those with the highest confidence
@@ -20,6 +22,34 @@ def best_of(history: list[dict]) -> dict:
 def out_of_patience(history: list[dict], patience: int | None) -> bool:
     """Whether the last ``patience`` epochs brought no new best; never if it is None."""
     return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
+
+
+def images_of(config: dict) -> tuple[int, int]:
+    """How many images a run has to train and to validate."""
+    train = config["limit"] or (SAMPLE_IMAGES if config["sample"] else 45_000)
+    return train, (train // 10 if config["limit"] else train // 9)
+
+
+def steps_of(images: int, batch_size: int) -> int:
+    """How many steps an epoch has: a last batch of one image is left out, for batch norm cannot average over it."""
+    return math.ceil((images - (images % batch_size == 1)) / batch_size)
+
+
+def phases_of(config: dict, steps: int) -> tuple[int, float]:
+    """Of a one-cycle schedule: how many steps it has, and with which of them (a fraction, perhaps) it is highest."""
+    total = max(3, steps * config["epochs"])  # with fewer, OneCycleLR divides by zero
+    return total, max(1, config["warmup"] * total - 1)
+
+
+def rate_of(config: dict, epoch: int) -> float:
+    """The learning rate of the first step of an epoch."""
+    if not config.get("warmup"):
+        return config["lr"] * (1 if config["constant_lr"] else GAMMA ** ((epoch - 1) // STEP_SIZE))
+    steps = steps_of(images_of(config)[0], config["batch_size"])
+    total, top = phases_of(config, steps)
+    step = steps * (epoch - 1)
+    share = START + (1 - START) * step / top if step <= top else 1 + (END - 1) * (step - top) / (total - 1 - top)
+    return config["lr"] * share
 
 
 def read_record(path: Path, run: str, settings: dict, usual: dict) -> dict:
@@ -63,7 +93,7 @@ def first_problem(check: Callable[..., str | None], *what) -> str | None:
         return check(*what)
     except KeyError as error:
         return f"it has no {error.args[0]}"
-    except (TypeError, AttributeError, ValueError, IndexError, OverflowError):
+    except (TypeError, AttributeError, ValueError, IndexError, ArithmeticError):
         return "a value is of another kind"
 
 
@@ -99,10 +129,9 @@ def problem_of_statistics(config: dict) -> str | None:
 
 def problem_of_history(history: list[dict], config: dict) -> str | None:
     for number, epoch in enumerate(history, 1):
-        rate = config["lr"] * (1 if config["constant_lr"] else GAMMA ** ((number - 1) // STEP_SIZE))
         if epoch["epoch"] != number:
             return f"in its history, epoch {number} is missing"
-        if not math.isclose(epoch["learning_rate"], rate):
+        if not math.isclose(epoch["learning_rate"], rate_of(config, number)):
             return f"in its history, the learning rate of epoch {number} is not that of its settings"
         if not all(math.isfinite(epoch[name]) and epoch[name] >= 0 for name in METRICS):
             return f"in its history, a value of epoch {number} is negative or not finite"
@@ -128,6 +157,8 @@ def problem_of_test(record: dict) -> str | None:
         return "its test accuracy is not that of its confusion matrix"
     if not math.isfinite(record["test_loss"]):
         return "its test loss is not finite"
+    if record["config"].get("recipe") and not 0 <= record["test_accuracy_mirrored"] <= 1:
+        return "its test accuracy with mirror images is not between 0 and 1"
     if record["format"] == 1:
         return None
     mistakes = record["mistakes"]

@@ -20,19 +20,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INPUT = (3, 32, 32)  # a CIFAR-10 image
 Point = tuple[float, float]
 
 
-def print_summary(model: nn.Module) -> None:
-    """Print FLOPs, parameters and the table of layers (lab report, questions 1 and 4).
+def print_summary(model: nn.Module, size: int = 32) -> None:
+    """Print FLOPs, parameters and the table of layers for images [3, size, size] (lab report, questions 1 and 4).
 
     The FLOPs are thop's, as there: multiply-accumulates for one image, and 4 for each batch-norm output.
     """
     with torch.random.fork_rng(devices=[]):
-        flops, params = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, *INPUT),), verbose=False)
+        flops, params = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, 3, size, size),), verbose=False)
         print(f"FLOPs: {flops} Params: {params}")
-        torchsummary.summary(copy.deepcopy(model).cpu(), INPUT, device="cpu")
+        torchsummary.summary(copy.deepcopy(model).cpu(), (3, size, size), device="cpu")
 
 
 # ---------------------------------------------------------------- the picture
@@ -56,14 +55,14 @@ COLOURS = {
 SUM, OTHER, FRAME, LINE, SHORTCUT = "#ffeda0", "white", "#f7f7f7", "#333333", "#c0392b"
 
 
-def draw_network(figure: "Figure", model: nn.Module) -> None:
-    """Draw ``model`` on ``figure``, layer by layer, with the shape of one image wherever it changes.
+def draw_network(figure: "Figure", model: nn.Module, size: int = 32) -> None:
+    """Draw ``model`` on ``figure``, layer by layer, with the shape of an image [3, size, size] wherever it changes.
 
     The main path runs down, in as many columns as the page is wide; each block has a frame, with its shortcut in red on
     the right.
     """
     traced = fx.symbolic_trace(copy.deepcopy(model).cpu().eval())
-    ShapeProp(traced).propagate(torch.zeros(1, *INPUT))
+    ShapeProp(traced).propagate(torch.zeros(1, 3, size, size))
     main, blocks, shortcuts = read_graph(traced)
     rows = itertools.count(4)
     while (placed := place(blocks, shortcuts, columns_of(blocks, next(rows))))[2] > PAGE_WIDTH:

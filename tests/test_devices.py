@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import common
 import task2_resnet18
 from lab import faster, flags, precision
+from lab.recipe import learner_for
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -80,9 +81,9 @@ def test_no_step_of_an_epoch_copies_to_the_host(network, task, monkeypatch, caps
         train_set, _, _ = common.load_data(run)
         with run.device:
             model = faster.rebuild(network(), (3, 32, 32))
-        optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        learner = learner_for(model, run, steps=9)
         with Copies() as copies:
-            common.train_epoch(model, optimizer, train_set, run, 1)
+            common.train_epoch(learner, train_set, run, 1)
             assert copies.count == 0
             train_set.labels.cpu()
             assert copies.count == 1  # it counts
@@ -105,11 +106,11 @@ def test_a_longer_epoch_reads_no_more_numbers_back(network, task, monkeypatch, c
     run = dry_run(task)
     train_set, _, _ = common.load_data(run)
     model = faster.rebuild(network(), (3, 32, 32))
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    learner = learner_for(model, run, steps=9)
     waits = []
     for batch_size in (135, 30):
         run.batch_size = batch_size
         with Waits() as counter:
-            common.train_epoch(model, optimizer, train_set, run, 1)
+            common.train_epoch(learner, train_set, run, 1)
         waits.append(counter.count)
     assert waits[0] == waits[1] > 0

@@ -91,7 +91,7 @@ def test_training_and_validation_may_be_in_bfloat16_the_test_is_not(
         return out
 
     monkeypatch.setattr(F, "conv2d", seen)
-    monkeypatch.setattr(F, "cross_entropy", lambda x, y: logits.append(x.dtype) or cross_entropy(x, y))
+    monkeypatch.setattr(F, "cross_entropy", lambda x, y, **how: logits.append(x.dtype) or cross_entropy(x, y, **how))
     record, weights = train(tmp_path, "--epochs", "1", "--limit", "300", "--batch-size", "15", *words, script=task)
     assert precision.precision_of(flags.parse("", task.DEFAULTS, words)) == record["environments"][0]["precision"]
     lower = torch.float32 if words else torch.bfloat16
@@ -197,7 +197,7 @@ def test_resuming_what_is_older_than_bfloat16_is_told(made_up, monkeypatch, tmp_
     state = torch.load(path)
     (environment,) = state.pop("environments")
     del environment["precision"], environment["from_epoch"]
-    torch.save(state | {"format": 2, "environment": environment}, path)
+    torch.save(state | {"format": 2, "environment": environment, "adam": state.pop("optimizer")}, path)
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     record, _ = train(tmp_path, *words, "--resume")
     assert "may differ a little: precision float32 -> bfloat16\n" in capsys.readouterr().out

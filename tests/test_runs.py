@@ -24,6 +24,7 @@ import task1_simplecnn
 import task2_resnet18
 from lab import cifar10, files, flags
 from lab.cifar10 import CLASSES
+from lab.recipe import learner_for
 from task1_simplecnn import SimpleCNN
 
 
@@ -53,8 +54,8 @@ def interrupt_in_epoch(monkeypatch, number):
     """Stop in the middle of this epoch, as Ctrl-C would."""
     real, steps = common.train_epoch, []
 
-    def interrupted(model, optimizer, dataset, run, epoch):
-        result = real(model, optimizer, dataset, run, epoch)
+    def interrupted(learner, dataset, run, epoch):
+        result = real(learner, dataset, run, epoch)
         steps.append(epoch)
         if epoch == number:
             signal.raise_signal(signal.SIGINT)
@@ -92,7 +93,7 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     assert (record["format"], record["run"]) == (2, run)
     settings = {"task": "task1_simplecnn", "epochs": 3, "batch_size": 128, "lr": 0.001, "constant_lr": False}
     settings |= {"no_norm": False, "no_aug": False, "seed": 2, "patience": None, "limit": 200}
-    settings |= {"sample": False, "float32": False}
+    settings |= {"sample": False, "float32": False, "recipe": False}
     assert {name: record["config"][name] for name in settings} == settings
     assert set(record["config"]) == {*settings, "mean", "std"}
     (environment,) = record["environments"]
@@ -281,7 +282,7 @@ def test_everything_random_depends_on_the_seed(monkeypatch):
         drawn[-1] += [tensor for part, purpose in passes for tensor in common.sample_epoch(part, run, 1, purpose)]
         for epoch in (1, 2):
             with contextlib.suppress(TypeError):  # a step that returns nothing ends the epoch
-                common.train_epoch(model, torch.optim.Adam(model.parameters()), train_set, run, epoch)
+                common.train_epoch(learner_for(model, run, steps=1), train_set, run, epoch)
     for first, same, other in zip(*drawn, strict=True):
         assert torch.equal(first, same) and not torch.equal(first, other)
     assert torch.equal(dropout[0], dropout[2]) and torch.equal(dropout[1], dropout[3])
@@ -643,10 +644,10 @@ def test_a_full_memory_is_told(made_up, tmp_path, monkeypatch, capsys):
     real = common.train_epoch
     for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()):
 
-        def full(model, optimizer, dataset, run, epoch, error=error):
+        def full(learner, dataset, run, epoch, error=error):
             if epoch == 2:
                 raise error
-            return real(model, optimizer, dataset, run, epoch)
+            return real(learner, dataset, run, epoch)
 
         monkeypatch.setattr(common, "train_epoch", full)
         with pytest.raises(SystemExit, match="1"):
@@ -700,5 +701,5 @@ def test_the_committed_model_knows_the_sample(sample):
     model = SimpleCNN()
     run = flags.parse("", task1_simplecnn.DEFAULTS, ["--sample", "--device", "cpu"])
     model.load_state_dict(torch.load(flags.ROOT / "checkpoints/task1_simplecnn.pt")["model"])
-    result = common.evaluate(model, common.load_data(run)[2])
+    result = common.evaluate(model, common.load_data(run)[2], run)
     assert result["test_accuracy"] == pytest.approx(record["test_accuracy"], abs=0.06)

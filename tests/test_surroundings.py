@@ -59,7 +59,7 @@ def test_a_temporary_folder_takes_what_torch_stores_for_its_compiler(monkeypatch
 
 
 def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_path, monkeypatch, capsys):
-    def broken(figure, record):
+    def broken(figure, *what):
         raise RuntimeError("Failed to process string\nwith tex")
 
     monkeypatch.setattr(common, "save_figure", files.save_figure)

@@ -1,0 +1,98 @@
+"""What REPORT.md says beyond the original: the two networks by their recipes, and what each ingredient is worth."""
+
+import json
+import math
+from statistics import mean, stdev
+
+from lab.claims import BASELINE, SIMPLECNN, TASK1, TASK2, Experiment
+from lab.comparisons import Records, ours, points, unlike
+from lab.curves import column
+from lab.flags import ROOT
+from lab.record import best_of
+
+SIMPLECNN_RECIPE = Experiment("SimpleCNN", TASK1, {"recipe": True}, None, None)
+RESNET18_RECIPE = Experiment("ResNet-18", TASK2, {"recipe": True}, None, None)
+SIMPLECNN_SHORT = Experiment("SimpleCNN", TASK1, {"recipe": True, "epochs": 10}, None, None)
+RESNET18_SHORT = Experiment("ResNet-18", TASK2, {"recipe": True, "epochs": 10}, None, None)
+RECIPES = (SIMPLECNN_RECIPE, RESNET18_RECIPE, SIMPLECNN_SHORT, RESNET18_SHORT)
+INGREDIENTS = ROOT / "benchmarks" / "ingredients.json"
+TAKEN_AWAY = {  # for a setting of SimpleCNN's recipe, the ingredient that it is, and what stands in its place
+    "lr": ("a highest rate above the original's", "the original's rate"),
+    "warmup": ("a rate that rises and falls in one cycle", "StepLR from the same rate"),
+    "weight_decay": ("weight decay", "none"),
+    "dropout": ("no dropout", "the original's"),
+    "average": ("the average of the weights", "the last weights"),
+    "rotation": ("no rotation", "the original's"),
+    "statistics": ("normalization by all training images", "by the first one"),
+}
+
+
+def networks(records: Records, recipes: Records) -> str:
+    """The rows of a table: each network as the original trains it, by its recipe, and by a short schedule of that."""
+    rows = []
+    for plain, full, short in (
+        (SIMPLECNN, SIMPLECNN_RECIPE, SIMPLECNN_SHORT),
+        (BASELINE, RESNET18_RECIPE, RESNET18_SHORT),
+    ):
+        rows.append(f"| {full.title}, the original | {plain.accuracy:.3f} | | | |")
+        rows.append(row(f"{full.title}, as the original, `{plain.command()}`", records[plain.name]))
+        rows.append(row(f"{full.title}, `{full.command()}`", recipes[full.name]))
+        rows.append(row(f"{full.title}, `{short.command()}`", recipes[short.name]))
+    return "\n".join(rows)
+
+
+def row(title: str, runs: list[dict]) -> str:
+    """Accuracy, the same with mirror images, epochs and minutes of one network with one training."""
+    if not runs:
+        return f"| {title} | not run yet | | | |"
+    accuracy = ours(column(runs, "test_accuracy"))
+    mirrored = ours(column(runs, "test_accuracy_mirrored")) if runs[0]["config"]["recipe"] else ""
+    return f"| {title} | **{accuracy}** | {mirrored} | {len(runs[0]['history'])} | {minutes_of(runs):.0f} |"
+
+
+def shortest(recipes: Records) -> str:
+    """Whether the short schedules reach the original's accuracies, in a sentence for each that has run."""
+    sentences = []
+    for plain, short in ((SIMPLECNN, SIMPLECNN_SHORT), (BASELINE, RESNET18_SHORT)):
+        if runs := recipes[short.name]:
+            accuracy = mean(column(runs, "test_accuracy"))
+            reached = "reaches" if accuracy >= plain.accuracy else "does not reach"
+            sentences.append(
+                f"{short.title} {reached} the original's {plain.accuracy:.3f} in {len(runs[0]['history'])} epochs, or "
+                f"{minutes_of(runs):.0f} minutes, with {accuracy:.3f}."
+            )
+    return " ".join(sentences)
+
+
+def minutes_of(runs: list[dict]) -> float:
+    """How long a run takes to train and validate, on the average."""
+    return mean(sum(column(record["history"], "seconds")) for record in runs) / 60
+
+
+def conditions_of(records: Records, recipes: Records) -> str:
+    """Under which conditions these were trained, on which the minutes depend."""
+    runs = records[SIMPLECNN.name], records[BASELINE.name], *recipes.values()
+    return unlike([record for of in runs for record in of])
+
+
+def ingredients(recipes: Records) -> str:
+    """A table of what SimpleCNN's recipe loses on validation with one ingredient taken away; or that it is missing."""
+    full = [best_of(record["history"])["val_accuracy"] for record in recipes[SIMPLECNN_RECIPE.name]]
+    if len(full) < 2 or not INGREDIENTS.exists():
+        return "*(not run yet)*"
+    without = json.loads(INGREDIENTS.read_text())["runs"]
+    may = 2 * stdev(full) * math.sqrt(1 + 1 / len(full))
+    rows = [f"| nothing | | {ours(full)} | |"]
+    for run in sorted(without, key=lambda run: run["val_accuracy"]):
+        ingredient, instead = TAKEN_AWAY[run["without"]]
+        loss = mean(full) - run["val_accuracy"]
+        verdict = "more than chance" if abs(loss) > may else "within chance"
+        rows.append(f"| {ingredient} | {instead} | {run['val_accuracy']:.3f} | {100 * loss:+.2f}, {verdict} |")
+    head = "| taken away | in its place | validation accuracy | points lost |\n|---|---|---|---|"
+    chance = (
+        f"Chance may do {points(may)} points: twice the standard deviation over {len(full)} seeds of the whole recipe "
+        f"(a weak estimate), times √(1 + 1/{len(full)})."
+    )
+    return "\n\n".join(
+        filter(None, ["\n".join([head, *rows]), chance, unlike([*recipes[SIMPLECNN_RECIPE.name], *without])])
+    )

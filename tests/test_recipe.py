@@ -1,0 +1,300 @@
+"""--recipe: the same networks, trained as one would today, against torch's own parts and by real runs."""
+
+import copy
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.v2.functional as tv
+from test_augmentation import one_after_the_other
+from test_runs import assert_same_run, train, train_until
+from torch import nn
+
+import common
+import task1_simplecnn
+import task2_resnet18
+from benchmarks import ingredients
+from lab import beyond, files, flags, record
+from lab.checkpoint import START_ANEW
+from lab.diagnosis import diagnose
+from lab.recipe import EVERY, schedule_for
+
+TASKS = pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
+
+
+def parse(task, *words):
+    return flags.parse("", task.DEFAULTS, ["--recipe", "--device", "cpu", *map(str, words)], task.RECIPE)
+
+
+class Small(nn.Module):
+    """A network in float64, in which rounding noise is no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=4)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = nn.LazyLinear(10)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x.double())).relu().flatten(1))
+
+
+@TASKS
+def test_training_is_a_plain_loop_of_torchs_own_parts(made_up, tmp_path, task):
+    words = ["--batch-size", 10, "--epochs", 3, "--limit", 120, "--lr", 0.02, "--seed", 4, "--float32"]
+    run = parse(task, *words, "--data-dir", tmp_path, "--output-dir", tmp_path)
+    train_set, val_set, _ = common.load_data(run)
+    files.make_folders(run.files)
+    torch.manual_seed(0)
+    ours = Small().double()
+    with torch.no_grad():
+        ours(torch.zeros(2, 3, run.image_size, run.image_size))
+    theirs = copy.deepcopy(ours)
+    history = common.train(ours, train_set, val_set, run)
+
+    def seen(part, epoch, purpose):
+        order, draws = common.sample_epoch(part, run, epoch, purpose)
+        images = part.images[order]
+        if purpose == common.TRAINING:
+            assert not draws[:, 3].any()  # no rotation
+            images = torch.stack(list(map(one_after_the_other, images, draws)))
+        else:
+            assert draws is None
+        pixels = (images.float() / 255 - part.mean) / part.std
+        return tv.resize(pixels, [run.image_size] * 2), part.labels[order]
+
+    kernels, others = (
+        [theirs.conv.weight, theirs.fc.weight],
+        [theirs.conv.bias, theirs.fc.bias, *theirs.norm.parameters()],
+    )
+    decay = task.RECIPE["weight_decay"]
+    groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0}]
+    if task is task1_simplecnn:
+        optimizer, smoothing = torch.optim.AdamW(groups, 0.02), 0.0
+    else:
+        optimizer, smoothing = torch.optim.SGD(groups, 0.02, momentum=0.9, nesterov=True), 0.1
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.02, 36, pct_start=0.2, anneal_strategy="linear", cycle_momentum=False
+    )
+    average, updates, averages = copy.deepcopy(theirs), 0, []
+    for metrics in history:
+        losses = []
+        theirs.train()
+        assert metrics["learning_rate"] == optimizer.param_groups[0]["lr"]
+        images, labels = seen(train_set, metrics["epoch"], common.TRAINING)
+        for step, (inputs, targets) in enumerate(zip(images.split(10), labels.split(10), strict=True), 1):
+            logits = theirs(inputs)
+            optimizer.zero_grad()
+            nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, targets).backward()
+            optimizer.step()
+            scheduler.step()
+            losses += nn.CrossEntropyLoss(reduction="none")(logits, targets).tolist()
+            if step % EVERY == 0 or step == 12:
+                keep = min(0.999**EVERY, (1 + updates) / (10 + updates)) if updates else 0
+                updates += 1
+                for name, tensor in average.state_dict().items():
+                    if tensor.is_floating_point():
+                        tensor.mul_(keep).add_(theirs.state_dict()[name], alpha=1 - keep)
+        assert metrics["train_loss"] == pytest.approx(sum(losses) / 120, rel=1e-5)
+        images, labels = seen(val_set, metrics["epoch"], common.VALIDATION)
+        with torch.no_grad():
+            logits = average.eval()(images)
+        assert metrics["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
+        averages.append(copy.deepcopy(average.state_dict()))
+    best = record.best_of(history)["epoch"]
+    for name, tensor in ours.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, averages[best - 1][name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("limit", "epochs"), [(None, 80), (2250, 3), (10, 1), (10, 2), (10, 3), (10, 5), (130, 7)])
+def test_the_rate_of_each_epoch_is_that_of_one_cycle(limit, epochs):
+    """However few its steps are; OneCycleLR itself divides by zero where the first phase has none."""
+    run = parse(task1_simplecnn, "--epochs", epochs, *(["--limit", limit] if limit else []))
+    steps = record.steps_of(record.images_of(run.settings)[0], run.batch_size)
+    optimizer = torch.optim.SGD([torch.zeros(1)], run.lr)
+    scheduler, rates = schedule_for(optimizer, run, steps), []
+    assert isinstance(scheduler, torch.optim.lr_scheduler.OneCycleLR)
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+    assert rates == pytest.approx([record.rate_of(run.settings, epoch) for epoch in range(1, epochs + 1)], rel=1e-9)
+
+
+@TASKS
+def test_an_interrupted_run_comes_to_the_same_end(tmp_path, monkeypatch, without_pictures, task, capsys):
+    words = ["--recipe", "--sample", "--limit", "100", "--epochs", "3", "--batch-size", "16"]
+    whole = train(tmp_path / "whole", *words, script=task)
+    for epoch in (1, 2, 3):
+        train_until(epoch, monkeypatch, tmp_path / "parts", *words, *(["--resume"] if epoch > 1 else []), script=task)
+    assert_same_run(whole, train(tmp_path / "parts", *words, "--resume", script=task))
+    name = f"{task.DEFAULTS['task']}_recipe_batch16_epochs3_limit100_sample"
+    assert whole[0]["run"] == name
+    assert {it.name for it in (tmp_path / "whole" / "plots").iterdir()} == {
+        f"{name}.json",
+        f"{name}.png",
+        f"{name}_confusion.png",
+        f"{name}_mistakes.png",
+        f"{task.DEFAULTS['task']}_recipe_model.png",
+    }
+    expected = task.RECIPE | {"recipe": True, "lr": task.RECIPE["lr"], "epochs": 3, "limit": 100, "batch_size": 16}
+    assert whole[0]["config"].items() >= expected.items() and whole[0]["config"] == whole[1]["config"]
+
+    assert record.problem_of_test(whole[0]) is None
+    assert "mirror images" in record.problem_of_test(whole[0] | {"test_accuracy_mirrored": 7})
+
+    capsys.readouterr()
+    where = ["--device", "cpu", "--output-dir", str(tmp_path / "whole")]
+    task.main([*words, "--resume", *where])  # the record is checked
+    resumed = capsys.readouterr().out.splitlines()[-1]
+    task.main([*words, "--test", *where])
+    tested = capsys.readouterr().out.splitlines()[-1]
+    assert resumed == tested
+    assert tested.endswith(f"(with mirror images: {whole[0]['test_accuracy_mirrored']:.3f})")
+    task.main([*words, "--predict", str(flags.ROOT / "lab" / "examples" / "cat.png"), *where])
+    assert "cat.png: " in capsys.readouterr().out
+
+
+@TASKS
+def test_a_state_without_its_average_or_moments_is_refused(tmp_path, monkeypatch, without_pictures, task):
+    words = ["--recipe", "--sample", "--limit", "20", "--epochs", "2"]
+    train_until(2, monkeypatch, tmp_path, *words, script=task)
+    (path,) = (tmp_path / "checkpoints").glob("*.last.pt")
+    good = torch.load(path)
+    moments = good["optimizer"]["state"]
+    broken = {
+        "average": {name: part for name, part in good.items() if name != "average"},
+        next(iter(moments[0])): good | {"optimizer": good["optimizer"] | {"state": moments | {0: {}}}},
+    }
+    for missing, state in broken.items():
+        torch.save(state, path)
+        with pytest.raises(SystemExit) as refusal:
+            train(tmp_path, *words, "--resume", script=task)
+        assert f"(it has no {missing}). {START_ANEW}" in refusal.value.code
+
+
+def test_images_are_normalized_by_those_that_train(official):
+    run = parse(task1_simplecnn, "--data-dir", official)
+    train_set, _, _ = common.load_data(run)
+    pixels = train_set.images.numpy() / 255
+    assert run.config["mean"] == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-6)
+    assert run.config["std"] == pytest.approx(pixels.std((0, 2, 3)).tolist(), rel=1e-6)
+
+
+def test_the_mirrored_accuracy_is_that_of_mean_probabilities(sample):
+    run = parse(task1_simplecnn, "--sample")
+    _, _, test_set = common.load_data(run)
+    model = task1_simplecnn.SimpleCNN()
+    model.load_state_dict(torch.load(flags.ROOT / "checkpoints" / "task1_simplecnn.pt")["model"])
+    result = common.evaluate(model, test_set, run)
+    pixels = (test_set.images / 255 - test_set.mean) / test_set.std
+    with torch.no_grad():
+        mean = (model.eval()(pixels).softmax(1) + model(tv.horizontal_flip(pixels)).softmax(1)) / 2
+    mirrored = (mean.argmax(1) == test_set.labels).float().mean().item()
+    assert result["test_accuracy_mirrored"] == pytest.approx(mirrored) != result["test_accuracy"]
+    assert "test_accuracy_mirrored" not in common.evaluate(
+        model, test_set, flags.parse("", task1_simplecnn.DEFAULTS, [])
+    )
+
+
+def test_the_name_tells_what_is_not_as_in_the_recipe():
+    lr = task1_simplecnn.RECIPE["lr"]
+    assert parse(task1_simplecnn, "--lr", lr, "--no-aug").name == "task1_simplecnn_recipe_no-aug"
+    run = parse(task1_simplecnn, "--lr", 0.001, "--seed", 2)
+    assert run.name == "task1_simplecnn_recipe_lr0.001_seed2"
+    assert "task1_simplecnn.py --recipe --lr 0.001 --seed 2" in run.command
+    assert flags.title("task2_resnet18_recipe_no-aug") == "ResNet-18, recipe, no augmentation"
+
+
+def test_a_constant_rate_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        task2_resnet18.main(["--constant-lr", "--recipe", "--dry-run"])
+    error = capsys.readouterr().err
+    assert "--constant-lr: not allowed with argument --recipe" in error and error.count("\n") == 1
+
+
+def test_a_recipe_without_normalization_or_augmentation(made_up):
+    run = parse(task1_simplecnn, "--no-norm", "--no-aug")
+    train_set, _, _ = common.load_data(run)
+    assert run.config["mean"] == [0, 0, 0] and run.config["std"] == [1, 1, 1]
+    assert common.sample_epoch(train_set, run, 1, common.TRAINING)[1] is None
+
+
+def test_curves_of_one_cycle_are_not_read_as_those_of_steplr():
+    """Its loss falls until the end, and its rate after every epoch."""
+    run = parse(task1_simplecnn)
+    rates = [record.rate_of(run.settings, epoch) for epoch in range(1, 81)]
+    history = [
+        {
+            "epoch": epoch,
+            "learning_rate": rate,
+            "train_loss": 2.3 / (1 + epoch / 5),
+            "train_accuracy": 0.5 + epoch / 200,
+            "val_loss": 2.4 / (1 + epoch / 5),
+            "val_accuracy": 0.5 + epoch / 200,
+            "seconds": 1.0,
+        }
+        for epoch, rate in enumerate(rates, 1)
+    ]
+    without = {"history": history, "config": run.settings | {"warmup": 0.0}}
+    assert "still falling" in {it.name for it in diagnose(without)}
+    assert {it.name for it in diagnose({"history": history, "config": run.settings})} == {"good"}
+
+
+# ---------------------------------------------------------------- the report
+
+
+def run_of(run, seed, accuracy, val_accuracy=0.85):
+    config = flags.all_settings(flags.PLAIN, run.changes) | {"seed": seed}
+    history = [{"epoch": 1, "val_accuracy": val_accuracy, "seconds": 120.0}]
+    tested = {"test_accuracy": accuracy} | ({"test_accuracy_mirrored": accuracy + 0.01} if config["recipe"] else {})
+    environment = {"from_epoch": 1, "device": "cpu", "precision": "float32", "threads": 1, "torch": "2"}
+    return {"run": run.name, "config": config, "history": history, "environments": [environment]} | tested
+
+
+def test_the_report_has_both_networks_beside_the_original():
+    records = {run.name: [run_of(run, 0, 0.81)] for run in (beyond.SIMPLECNN, beyond.BASELINE)}
+    recipes = {run.name: [] for run in beyond.RECIPES}
+    recipes["task1_simplecnn_recipe"] = [run_of(beyond.SIMPLECNN_RECIPE, seed, 0.86 + seed / 100) for seed in (0, 1)]
+    rows = beyond.networks(records, recipes).splitlines()
+    assert rows[0] == "| SimpleCNN, the original | 0.817 | | | |"
+    assert rows[1] == "| SimpleCNN, as the original, `python task1_simplecnn.py` | **0.810** |  | 1 | 2 |"
+    both = "**0.865 ± 0.007 (n = 2)** | 0.875 ± 0.007 (n = 2) | 1 | 2 |"
+    assert rows[2] == f"| SimpleCNN, `python task1_simplecnn.py --recipe` | {both}"
+    assert rows[7] == "| ResNet-18, `python task2_resnet18.py --recipe --epochs 10` | not run yet | | | |"
+
+
+def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(beyond, "INGREDIENTS", tmp_path / "ingredients.json")
+    whole = [run_of(beyond.SIMPLECNN_RECIPE, seed, 0, val) for seed, val in enumerate((0.86, 0.87, 0.88))]
+    recipes = {beyond.SIMPLECNN_RECIPE.name: whole}
+    assert beyond.ingredients(recipes) == "*(not run yet)*"
+    environments = whole[0]["environments"]
+    runs = [{"run": "x", "without": "average", "val_accuracy": 0.85, "environments": environments}]
+    runs.append({"run": "y", "without": "lr", "val_accuracy": 0.84, "environments": environments})
+    (tmp_path / "ingredients.json").write_text(json.dumps({"runs": runs}))
+    text = beyond.ingredients(recipes)
+    _, _, whole, lr, average, _, chance = text.splitlines()
+    assert whole == "| nothing | | 0.870 ± 0.010 (n = 3) | |"
+    assert lr.endswith("| the original's rate | 0.840 | +3.00, more than chance |")
+    assert average.endswith("| the last weights | 0.850 | +2.00, within chance |")
+    assert chance.startswith("Chance may do 2.31 points")  # 2 * 0.01 * sqrt(4/3)
+
+
+def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(ingredients, "RUNS", tmp_path)
+    monkeypatch.setattr(ingredients, "INGREDIENTS", tmp_path / "ingredients.json")
+    monkeypatch.setattr(ingredients, "RECIPE", task1_simplecnn.RECIPE | {"epochs": 1})
+    ingredients.main(["--device", "cpu"])
+    results = json.loads((tmp_path / "ingredients.json").read_text())["runs"]
+    assert [run["without"] for run in results] == list(beyond.TAKEN_AWAY)
+    for run in results:
+        (path,) = (tmp_path / run["without"] / "plots").glob("*.json")
+        config = json.loads(path.read_text())["config"]
+        other = {name for name, value in task1_simplecnn.RECIPE.items() if config[name] != value}
+        assert other == {"epochs", run["without"]}
+        plain = task1_simplecnn.DEFAULTS | flags.PLAIN
+        assert config[run["without"]] == plain[run["without"]]
