@@ -1,6 +1,6 @@
 """Where the time of a real run goes: until its first step, and in an epoch: training, validation, checkpoint, picture.
 
-    python benchmarks/epoch.py                 both networks, and by their recipes; about 20 minutes on two cores
+    python benchmarks/epoch.py                 both networks, and by their recipes, four epochs each
 
 Each script runs whole, in a process of its own, on the real images; its functions are timed from outside. The first
 epoch is left out: in it, libraries are loaded. Figures are means over the others, in seconds.
