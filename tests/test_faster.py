@@ -129,14 +129,15 @@ def test_training_the_rebuilt_network_trains_the_model():
     assert not torch.eq(model.conv1.weight, before["conv1.weight"]).any()  # one of those that the networks share
 
 
-def test_a_checkpoint_holds_the_weights_that_were_validated(made_up, tmp_path):
+@pytest.mark.parametrize("recipe", [[], ["--recipe"]])
+def test_a_checkpoint_holds_the_weights_that_were_validated(made_up, tmp_path, recipe):
     """The plain network with the weights of a run's best epoch has that epoch's validation loss."""
-    words = ["--device", "cpu", "--float32", "--epochs", "3", "--lr", "0.0003"]
+    words = ["--device", "cpu", "--float32", "--epochs", "3", "--lr", "0.0003", *recipe]
     task2_resnet18.main([*words, "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "plots").glob("*.json"))
     (checkpoint,) = (torch.load(path) for path in (tmp_path / "checkpoints").glob("*.pt"))
     best = record["history"][record["best_epoch"] - 1]
-    run = flags.parse("", task2_resnet18.DEFAULTS, words)
+    run = flags.parse("", task2_resnet18.DEFAULTS, words, task2_resnet18.RECIPE)
     _, val_set, _ = common.load_data(run)
     model = ResNet18()
     model.load_state_dict(checkpoint["model"])
