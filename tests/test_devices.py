@@ -7,17 +7,18 @@ from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import common
+import task1_simplecnn
 import task2_resnet18
 from lab import faster, flags, precision
 from lab.recipe import learner_for
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
-TASKS = pytest.mark.parametrize(("network", "task"), [(SimpleCNN, "task1_simplecnn"), (ResNet18, "task2_resnet18")])
+TASKS = pytest.mark.parametrize(("network", "task"), [(SimpleCNN, task1_simplecnn), (ResNet18, task2_resnet18)])
 
 
 def dry_run(task, *words):
-    return flags.parse("", task2_resnet18.DEFAULTS | {"task": task}, ["--dry-run", *words])
+    return flags.parse("", task.DEFAULTS, ["--dry-run", *words], task.RECIPE)
 
 
 def fake_gpu():
@@ -31,7 +32,7 @@ def fake_gpu():
 
 @pytest.mark.skipif(not fake_gpu(), reason="needs a newer PyTorch")
 @TASKS
-@pytest.mark.parametrize("words", [[], ["--no-aug", "--no-norm"]])
+@pytest.mark.parametrize("words", [[], ["--no-aug", "--no-norm"], ["--recipe"]])
 def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
     """Forward passes under PyTorch's fake tensors, which have a device, a shape, and no numbers to compare."""
     monkeypatch.setattr(torch, "allclose", lambda *tensors, atol: True)
@@ -42,7 +43,7 @@ def test_every_tensor_is_on_the_gpu(network, task, words, monkeypatch, capsys):
     with FakeTensorMode():
         train_set, val_set, _ = common.load_data(run)
         with run.device:
-            model = faster.rebuild(network(), (3, 32, 32)).train()
+            model = faster.rebuild(network(), (3, run.image_size, run.image_size)).train()
         order, draws = common.sample_epoch(train_set, run, 1, common.TRAINING)
         for images, labels in common.batches(train_set, 64, order, draws):
             with precision.autocast(run):
