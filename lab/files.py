@@ -34,6 +34,10 @@ class Files:
         recipe = "_recipe" * name.startswith(f"{task}_recipe")
         self.network = plots / f"{task}{recipe}_model.png"  # the picture of the network, which many runs share
 
+    @property
+    def finished(self) -> bool:
+        return self.record.exists() and not self.state.exists()
+
 
 def make_folders(files: Files) -> None:
     """Make the folders of a run; OSError if they cannot be written."""
@@ -62,7 +66,7 @@ def temporary_folder() -> Iterator[Path]:
 @contextlib.contextmanager
 def only_process(files: Files) -> Iterator[None]:
     """Keep others from this run, by a lock that the system takes back with the process; SystemExit if one has it."""
-    lock = FileLock(files.lock)
+    lock = FileLock(files.lock, fallback_to_soft=False)  # a soft lock outlives a machine that dies
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -73,6 +77,7 @@ def only_process(files: Files) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
+        files.lock.unlink(missing_ok=True)
         print(f"This file system has no locks ({error}), so do not start {files.name} twice at the same time.")
     try:
         for path in (files.state, files.record):  # what a killed process left in either directory

@@ -157,8 +157,7 @@ class Run(argparse.Namespace):
     @property
     def needs_no_training(self) -> bool:
         """Whether there is nothing to train: --test, --predict, or --resume of a run that has finished."""
-        finished = self.files.record.exists() and not self.files.state.exists()
-        return bool(self.test or self.predict or (self.resume and finished))
+        return bool(self.test or self.predict or (self.resume and self.files.finished))
 
 
 def parse(description: str, defaults: dict, argv: list[str] | None = None, recipe: dict | None = None) -> Run:

@@ -1,5 +1,6 @@
 """What belongs to somebody else's program: settings of matplotlib, folders that cannot be written, Python's flags."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -104,6 +105,21 @@ def test_where_nothing_can_be_written_what_writes_nothing_works(tmp_path):
     run = subprocess.run([*unshare, READ_ONLY, tmp_path / "new", *words], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert "--output-dir DIR" in run.stdout and "blue.png: " in run.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_that_is_told(made_up, tmp_path, monkeypatch, capsys, code):
+    """And nothing is left in the place of a lock: on a machine that dies, it would keep the run from all others."""
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    task1_simplecnn.main(["--epochs", "1", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
+    assert f"This file system has no locks ([Errno {code}]" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["task1_simplecnn_epochs1.pt"]
 
 
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
