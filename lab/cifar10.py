@@ -203,11 +203,11 @@ def download(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         archive = fetch_from_any(directory)
-        (directory / FOLDER).mkdir(exist_ok=True)
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
             for name in wanted:
                 with tar.extractfile(f"{FOLDER}/{name}") as packed, open(Path(fresh, name), "wb") as file:
                     shutil.copyfileobj(packed, file)
+                (directory / FOLDER).mkdir(exist_ok=True)  # only now: a process that fails removes it while it is empty
                 os.replace(Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
