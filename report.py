@@ -26,7 +26,7 @@ from lab.beyond import RECIPES
 from lab.claims import BATCH128, FIGURES, Experiment
 from lab.comparisons import COMPARISONS, Records, lacking
 from lab.figures import draw_comparison, draw_results
-from lab.files import atomic_write, print_written, save_figure, shown
+from lab.files import Files, atomic_write, print_written, save_figure, shown
 from lab.page import page
 from lab.record import read_record
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             commands = []
             if args.run or args.list:
                 data_dir = cifar10.find(flags.ROOT, args.data_dir).absolute()  # a scheduler may start in another folder
-                commands = missing_commands(args, data_dir, records, skipped)
+                commands = missing_commands(args, data_dir)
             if args.list:
                 for command in commands:
                     print(shell.line(command))
@@ -91,14 +91,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--plot", action="store_true", help="draw the report's pictures of several runs, too; --run does")
     flag("--seeds", type=flags.integer(0, 2**31 - 1), nargs="+", metavar="N", help="for --run and --list: seeds (0)")
+    quick = "for --list: makes all of them quick looks, which the report leaves out (the scripts' --{})"
+    for name in ("epochs", "limit"):
+        flag(f"--{name}", type=flags.SETTINGS[name].type, metavar="N", help=quick.format(name))
     flag("--device", help="for --run and --list: passed on to the scripts")
     flag("--data-dir", type=flags.path, metavar="DIR", help="for --run and --list: passed on to the scripts")
     flag("--output-dir", type=flags.path, default=flags.ROOT, metavar="DIR", help="has plots/, gets REPORT.md (here)")
     args = flags.parsed(parser, argv)
-    if not (args.run or args.list):
-        for name in ("seeds", "device", "data_dir"):
-            if getattr(args, name) is not None:
-                parser.error(f"--{name.replace('_', '-')} goes with --run or --list")
+    for name in ("seeds", "device", "data_dir", "epochs", "limit"):
+        both = name not in ("epochs", "limit")
+        if getattr(args, name) is not None and not (args.list or (args.run and both)):
+            parser.error(f"{flags.option(name)} goes with {'--run or ' * both}--list")
     if len(args.compare or []) > 10:
         parser.error("argument --compare: more than 10 runs cannot be told apart by their colours")
     if args.plot and (args.list or args.compare):
@@ -174,13 +177,11 @@ def usual_of(run: Experiment) -> dict:
     return flags.usual_settings(defaults, recipe if "recipe" in run.changes else None)
 
 
-def missing_commands(
-    args: argparse.Namespace, data_dir: Path, records: Records, skipped: dict[str, str]
-) -> list[list[str]]:
+def missing_commands(args: argparse.Namespace, data_dir: Path) -> list[list[str]]:
     """What to call for each run and seed that has not finished: all runs with the first seed, then with the next.
 
-    Each names the directory of CIFAR-10, so that none goes on with the sample. A run whose record was skipped is left
-    alone: what is there may be of use to somebody.
+    Each names the directory of CIFAR-10, so that none goes on with the sample. A run with a record that cannot be used
+    is left alone, too: what is there may be of use to somebody.
     """
     places = {
         "device": args.device,
@@ -188,12 +189,12 @@ def missing_commands(
         "output_dir": None if args.output_dir == flags.ROOT else args.output_dir.absolute(),
     }
     places = {name: place for name, place in places.items() if place is not None}
-    done = {record["run"] for runs in records.values() for record in runs} | {Path(name).stem for name in skipped}
     commands = []
     for seed in dict.fromkeys(args.seeds or [0]):
+        given = {"epochs": args.epochs, "seed": seed, "limit": args.limit}
         for run in RUNS:
-            changes = run.changes | ({"seed": seed} if seed else {})
-            if flags.run_name(run.task, changes) not in done:
+            changes = run.changes | {name: it for name, it in given.items() if it not in (None, usual_of(run)[name])}
+            if not Files(args.output_dir, run.task, flags.run_name(run.task, changes)).finished:
                 script = str(flags.ROOT / f"{run.task}.py")
                 commands.append([sys.executable, script, *flags.words(changes | places), "--resume"])
     return commands

@@ -648,6 +648,35 @@ def test_list_prints_commands_that_the_scripts_understand(tmp_path, capsys):
     assert runs == [f"{name}_seed5" for name in names if name != "task2_resnet18"] + names_of_seed0
 
 
+def test_list_passes_on_what_cuts_runs_short(tmp_path, capsys):
+    """The names are those that the scripts make of it; a value that is the default is no part of them."""
+
+    def listed(*words):
+        assert rebuild(tmp_path, "--list", *words)[0] == 0
+        lines = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
+        tasks = {task.__file__: task.DEFAULTS for task in (task1_simplecnn, task2_resnet18)}
+        return [flags.parse("", tasks[script], words).name for script, *words in lines]
+
+    names = listed("--epochs", "3", "--limit", "100", "--seeds", "1")
+    assert names == [f"{name}_epochs3_seed1_limit100" for name in (*NAMES, "task2_resnet18_batch128")]
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / f"{names[0]}.json").touch()
+    assert listed("--epochs", "3", "--limit", "100", "--seeds", "1") == names[1:]
+    assert listed("--epochs", "80", "--limit", "100")[0] == "task1_simplecnn_limit100"
+
+
+def test_list_names_a_run_that_was_stopped_inside_its_last_files(tmp_path, capsys):
+    """It has a record then, and still its state."""
+    for folder, file in (("plots", "task1_simplecnn.json"), ("checkpoints", "task1_simplecnn.last.pt")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).touch()
+    assert rebuild(tmp_path, "--list")[0] == 1  # the record is empty
+    assert "task1_simplecnn.py" in capsys.readouterr().out
+    (tmp_path / "checkpoints" / "task1_simplecnn.last.pt").unlink()
+    assert rebuild(tmp_path, "--list")[0] == 1
+    assert "task1_simplecnn.py" not in capsys.readouterr().out
+
+
 def test_list_names_the_data_also_where_they_are_not(tmp_path, capsys, monkeypatch):
     """So that no machine that a scheduler chooses goes on with the sample."""
     monkeypatch.setattr(report.cifar10, "find", lambda root, given: tmp_path / "nowhere")
@@ -686,6 +715,9 @@ def test_run_looks_for_the_data_first(tmp_path, monkeypatch, capsys):
         "--seeds 1",
         "--device cpu",
         "--data-dir x",
+        "--epochs 3",
+        "--run --limit 100",
+        "--list --limit 1",
         "--run --list",
         "--list --plot",
         "--compare x --plot",
