@@ -64,10 +64,17 @@ REAL = {
     # It falls steeply, then levels off from epoch 45 or so; both curves are smooth, and validation is even the better.
     # Nothing is wrong; what is left to gain is time. The test star is above both curves.
     "task1_simplecnn": ["good", "plateau", "validation better than training", "test better than validation"],
+    # The same, but its accuracy never stands still for ten epochs, so that stopping early is no question.
+    "task1_simplecnn_seed1": ["good", "validation better than training", "test better than validation"],
+    # As seed 0. It falls a little less evenly at first, but does not jump about.
+    "task1_simplecnn_seed2": ["good", "plateau", "validation better than training", "test better than validation"],
     # Smooth as well. But from epoch 25 or 30 on validation stands at 0.6, and training goes on to 0.3: it overfits,
     # mildly, for validation does not get worse. Its accuracy still gains a little, up to epoch 75. The test star is
     # above validation, but by no more than chance may do.
     "task2_resnet18": ["good", "overfitting"],
+    # For ten epochs validation jumps about. Then it is as smooth as the baseline's, and overfits as that does; to the
+    # eye, its accuracy gains nothing after epoch 40.
+    "task2_resnet18_no-norm": ["oscillation", "overfitting", "plateau", "test better than validation"],
     # Overfits, as badly as one can: validation turns in epoch 7 and more than doubles, training goes to zero. Accuracy
     # goes on rising all the same, to the very end, so that stopping early would be wrong. The star is on the curve.
     "task2_resnet18_no-aug": ["overfitting"],
@@ -154,6 +161,7 @@ def test_advice_fits_the_flags_of_the_run():
     for name in ("oscillation", "no convergence"):
         assert "--constant-lr" not in read(MADE[name])[name].advice
         assert "leave out --constant-lr" in read(MADE[name], constant_lr=True)[name].advice
+    assert "Leave out --no-norm" in read(MADE["oscillation"], no_norm=True)["oscillation"].advice
     assert "--epochs" in read(MADE["still falling"])["still falling"].advice
     assert "--patience" not in read(MADE["still falling"], patience=5)["still falling"].advice  # it stopped nothing
     assert "--patience" in read(MADE["still falling"], patience=5, epochs=80)["still falling"].advice
