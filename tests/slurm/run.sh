@@ -2,7 +2,7 @@
 # The report's ten runs, cut short, as an array of Slurm jobs on two nodes, one of which dies in the middle of a run.
 #
 #     apt-get install slurmctld slurmd slurm-client munge
-#     tests/slurm/run.sh [PYTHON]          as root, with CIFAR-10 in place; about ten minutes on two cores
+#     tests/slurm/run.sh [PYTHON]          as root, with CIFAR-10 in place; about seven minutes on two cores
 #
 # PYTHON is the repository's .venv/bin/python if none is given. All is on this machine, in a process namespace, so that
 # nothing is left running; each node has another one inside, so that all its processes die with it.
@@ -114,7 +114,7 @@ log=$work/slurm-${job}_2.out
 wait_until grep --quiet --no-messages '^Epoch  2/10  lr' "$log"
 squeue
 node=$(squeue --noheader --jobs="${job}_2" --format=%N)
-kill -9 "${process[$node]}"
+{ kill -9 "${process[$node]}" && wait "${process[$node]}"; } 2> /dev/null || true
 wait_until down "$node"
 echo "$node is dead, and ResNet-18 with it."
 queued_again() { scontrol show job "${job}_2" | grep --quiet ' Restarts=1 '; }
