@@ -26,6 +26,7 @@ from lab.rules import (
     RULES,
     SLOWED,
     SWING,
+    TURNED,
 )
 
 
@@ -127,7 +128,7 @@ def oscillation_of(history: Sequence[dict], config: dict) -> str | None:
 def fall_of(history: Sequence[dict]) -> str | None:
     val = column(history, "val_loss")
     before, after, noise = median(val[-SHORT:-WINDOW]), median(val[-WINDOW:]), roughness(val[-SHORT:])
-    turned = min(val[-2:]) > (1 + max(SWING, 2 * noise)) * min(val)
+    turned = min(val[-2:]) > (1 + max(TURNED, 2 * noise)) * min(val)
     if turned or after >= (1 - max(GAIN, noise)) * before:
         return None
     when = f"from epochs {len(val) - SHORT + 1} to {len(val) - WINDOW} to the last {WINDOW}"
@@ -156,7 +157,7 @@ def overfitting_of(history: Sequence[dict]) -> str | None:
     if train[gained - 1] - train[-1] <= (FOLLOWED + 2 * roughness(losses[gained - 1 :])) * train[gained - 1]:
         return None
     start, lowest, end = history[gained - 1], min(history[gained - 1 :], key=lambda it: it["val_loss"]), history[-1]
-    risen = val[-1] > (1 + SWING) * min(val) or mean(losses[-2:]) > (1 + 2 * SWING) * lowest["val_loss"]
+    risen = val[-1] > (1 + TURNED) * min(val) or mean(losses[-2:]) > (1 + 2 * TURNED) * lowest["val_loss"]
     if not risen:
         return (
             f"Since epoch {gained} the training loss has fallen from {start['train_loss']:.2f} to "
@@ -215,7 +216,7 @@ def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
     """What is well with a run that has these faults, as the lab report says it of its runs; None if that is nothing."""
     val, qualities = column(history, "val_loss"), []
     train_end, val_end = (median(column(history[-WINDOW:], f"{part}_loss")) for part in ("train", "val"))
-    if "oscillation" not in faults and val_end <= (1 + 2 * SWING) * min(val):
+    if "oscillation" not in faults and val_end <= (1 + 2 * TURNED) * min(val):
         qualities.append(f"steady (the validation loss goes up and down by {100 * roughness(val):.1f} % an epoch)")
     if "overfitting" not in faults and val_end <= (1 + APART) * train_end:
         qualities.append(f"no overfitting (training and validation loss end at {train_end:.2f} and {val_end:.2f})")

@@ -9,6 +9,7 @@ FOLLOWED = 0.15  # of a loss: the training loss always gets a little further tha
 APART = 0.25  # of the training loss: in SimpleCNN, which does not overfit, validation is never as far above it
 RISE = 0.1  # of the first training loss: over 45,000 images, chance moves it by less than 1 %
 SWING = 0.07  # of a loss: ten steep but smooth epochs (SimpleCNN's first) have 0.055, unsteady ones (figure 3) 0.1
+TURNED = 0.05  # of a loss: one this far above its lowest has turned; chance does less to a smoothed loss
 GUESSING = math.log(10)  # the loss of a network that finds all ten classes equally likely
 LEARNED = 0.95 * GUESSING  # the first epoch of any run that learns is far below
 LONG = 2 * STEP_SIZE  # epochs: two stages of StepLR without a gain, for the next halving may bring one
