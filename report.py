@@ -23,14 +23,13 @@ import task1_simplecnn
 import task2_resnet18
 from lab import cifar10, exits, flags, shell
 from lab.beyond import RECIPES
-from lab.claims import BATCH128, FIGURES, Experiment
+from lab.claims import RUNS, Experiment
 from lab.comparisons import COMPARISONS, Records, lacking
 from lab.figures import draw_comparison, draw_results
 from lab.files import Files, atomic_write, print_written, save_figure, shown
 from lab.page import page
 from lab.record import read_record
 
-RUNS = (*FIGURES, BATCH128)
 TASKS = {
     task1_simplecnn.DEFAULTS["task"]: (task1_simplecnn.SimpleCNN, task1_simplecnn.DEFAULTS, task1_simplecnn.RECIPE),
     task2_resnet18.DEFAULTS["task"]: (task2_resnet18.ResNet18, task2_resnet18.DEFAULTS, task2_resnet18.RECIPE),

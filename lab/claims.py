@@ -46,6 +46,7 @@ CONSTANT = Experiment("Constant LR 0.001", TASK2, {"constant_lr": True}, 8, 0.79
 LOW_CONSTANT = Experiment("Constant LR 0.0001", TASK2, {"lr": 0.0001, "constant_lr": True}, 9, 0.820)
 BATCH128 = Experiment("ResNet-18 with batches of 128", TASK2, {"batch_size": 128}, None, None)  # question 8
 FIGURES = (SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT)
+RUNS = (*FIGURES, BATCH128)  # all that report.py trains
 
 
 def original_accuracy(task: str, changes: dict) -> float | None:

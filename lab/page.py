@@ -11,7 +11,7 @@ from torch import nn
 
 from lab import beyond
 from lab.cifar10 import CLASSES
-from lab.claims import BATCH128, CLAIMS, FIGURES, SIMPLECNN, TASK1, TASK2, Experiment
+from lab.claims import CLAIMS, FIGURES, RUNS, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.comparisons import COMPARISONS, Records, conclusion, from_original, lacking, of_third_block, ours, yardstick
 from lab.curves import column
 from lab.diagnosis import diagnose
@@ -41,7 +41,7 @@ Tasks = dict[str, tuple[type[nn.Module], dict, dict]]  # for the name of each ta
 def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tasks) -> str:
     """The report in Markdown, in the order of the original; ``skipped`` are unusable records, each with the reason."""
     recipes = {run.name: records[run.name] for run in beyond.RECIPES}
-    records = {run.name: records[run.name] for run in (*FIGURES, BATCH128)}
+    records = {run.name: records[run.name] for run in RUNS}
     finished = sum(bool(records[run.name]) for run in FIGURES)
     names = bullets(f"`plots/{name}`: {reason}" for name, reason in skipped.items())
     parts = {
