@@ -355,6 +355,21 @@ def test_a_failing_download_does_no_harm_to_another(server, tmp_path, monkeypatc
     assert cifar10.damaged(tmp_path / "data") == []
 
 
+def test_nor_while_that_opens_the_archive(server, tmp_path, monkeypatch):
+    """The one that fails removes the folder of the files, if that is there and empty."""
+    open_archive = tarfile.open
+
+    def while_another_clears_up(archive):
+        with contextlib.suppress(OSError):
+            (tmp_path / cifar10.FOLDER).rmdir()
+        return open_archive(archive)
+
+    server.sources("good")
+    monkeypatch.setattr(cifar10.tarfile, "open", while_another_clears_up)
+    cifar10.download(tmp_path)
+    assert cifar10.damaged(tmp_path) == []
+
+
 def test_two_processes_may_download_at_once(server, tmp_path):
     constants = server.constants | {"SOURCES": server.sources("slow"), "SLOW": 0}
     code = (
