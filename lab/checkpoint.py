@@ -254,6 +254,8 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, run: Run) -> str | None:
                 return "its optimizer is that of another network"
             if (name == "exp_avg_sq" and moment.min() < 0) or (name == "step" and moment < 1):
                 return "its optimizer's moments cannot be"
+            if name != "step":  # fused steps need it in the weight's order of memory, which is another one on MPS
+                optimizer.state[weight][name] = torch.empty_like(weight.detach()).copy_(moment)
     return None
 
 

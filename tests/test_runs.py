@@ -333,6 +333,24 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
     assert names[0] == names[1]
 
 
+@pytest.mark.parametrize("words", [[], ["--recipe"]])
+def test_a_run_goes_on_from_a_device_with_another_order_of_memory(tmp_path, monkeypatch, without_pictures, words):
+    """As from MPS, where all tensors are contiguous; fused optimizers read moments in the order of the weights."""
+    words = [*words, "--sample", "--epochs", "2", "--limit", "100"]
+    whole = train(tmp_path / "whole", *words, script=task2_resnet18)
+    train_until(2, monkeypatch, tmp_path / "parts", *words, script=task2_resnet18)
+    (path,) = (tmp_path / "parts" / "checkpoints").glob("*.last.pt")
+    state = torch.load(path)
+    moved = 0
+    for moments in state["optimizer"]["state"].values():
+        for name, moment in moments.items():
+            moments[name] = moment.contiguous()
+            moved += moments[name].stride() != moment.stride()
+    assert moved
+    torch.save(state, path)
+    assert_same_run(whole, train(tmp_path / "parts", *words, "--resume", script=task2_resnet18))
+
+
 def test_an_unfinished_run_asks_what_to_do(made_up, tmp_path, monkeypatch, capsys):
     train_until(3, monkeypatch, tmp_path, "--epochs", "4", "--limit", "100")
     unfinished = sorted(path.name for path in tmp_path.rglob("*_limit100.*"))
