@@ -24,7 +24,7 @@ def print_configuration(run: Run) -> None:
     print(f"Train:   {run.epochs} epochs{patience}, batches of {run.batch_size}, seed {run.seed}")
     print(f"{run.optimizer + ':':8} learning rate {run.lr:g}, {schedule}")
     if run.recipe:
-        average = f"weights averaged ({run.average:g} a step)" if run.average else "no average"
+        average = f"weights averaged (up to {run.average:g} a step)" if run.average else "no average"
         print(f"Recipe:  weight decay {run.weight_decay:g}, label smoothing {run.label_smoothing:g}, {average}")
     print(f"Device:  {conditions(checkpoint.environment(run))}")
 
