@@ -4,7 +4,7 @@
     python benchmarks/ingredients.py --resume    the same, but goes on with the runs in checkpoints/ingredients
 
 In place of an ingredient stands what the original has. Each result is written into benchmarks/ingredients.json, which
-REPORT.md quotes; an ingredient that is there already is not taken away again.
+REPORT.md quotes. An ingredient that is there already is not taken away again, unless the recipe has changed since.
 """
 
 import sys
@@ -22,6 +22,8 @@ RUNS = flags.ROOT / "checkpoints" / "ingredients"
 
 def main(argv: list[str]) -> None:
     argv, results = passed_on(__doc__, argv), results_in(INGREDIENTS)
+    if results.get("recipe") != RECIPE:
+        results = {"recipe": RECIPE, "runs": []}
     for name in TAKEN_AWAY:
         if name not in [run["without"] for run in results["runs"]]:
             changed = {"__doc__": __doc__, "RECIPE": RECIPE | {name: (flags.PLAIN | DEFAULTS)[name]}}

@@ -269,32 +269,51 @@ def test_the_report_has_both_networks_beside_the_original():
 
 def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(beyond, "INGREDIENTS", tmp_path / "ingredients.json")
-    whole = [run_of(beyond.SIMPLECNN_RECIPE, seed, 0, val) for seed, val in enumerate((0.86, 0.87, 0.88))]
+    whole = [run_of(beyond.SIMPLECNN_RECIPE, seed, 0, val) for seed, val in enumerate((0.88, 0.86, 0.87))]
     recipes = {beyond.SIMPLECNN_RECIPE.name: whole}
     assert beyond.ingredients(recipes) == "*(not run yet)*"
     environments = whole[0]["environments"]
-    runs = [{"run": "x", "without": "average", "val_accuracy": 0.85, "environments": environments}]
+    runs = [{"run": "x", "without": "average", "val_accuracy": 0.855, "environments": environments}]
     runs.append({"run": "y", "without": "lr", "val_accuracy": 0.84, "environments": environments})
-    (tmp_path / "ingredients.json").write_text(json.dumps({"runs": runs}))
+    of_recipe = {"recipe": {"warmup": whole[0]["config"]["warmup"]}, "runs": runs}
+    (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe))
     text = beyond.ingredients(recipes)
-    _, _, whole, lr, average, _, chance = text.splitlines()
-    assert whole == "| nothing | | 0.870 ± 0.010 (n = 3) | |"
-    assert lr.endswith("| the original's rate | 0.840 | +3.00, more than chance |")
-    assert average.endswith("| the last weights | 0.850 | +2.00, within chance |")
-    assert chance.startswith("Chance may do 2.31 points")  # 2 * 0.01 * sqrt(4/3)
+    _, _, nothing, lr, average, _, chance = text.splitlines()
+    assert nothing == "| nothing | | 0.880 | |"  # with the same seed, and so on the same images
+    assert lr.endswith("| the original's rate | 0.840 | +4.00, more than chance |")
+    assert average.endswith("| the last weights | 0.855 | +2.50, within chance |")
+    assert chance.startswith("Chance may do 2.83 points")  # 2 * 0.01 * sqrt(2)
+    assert "0.870 ± 0.010 (n = 3)" in chance
+    (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe | {"recipe": {"warmup": 0.7}}))
+    assert beyond.ingredients(recipes) == "*(not run yet)*"  # with this recipe
 
 
 def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(ingredients, "RUNS", tmp_path)
     monkeypatch.setattr(ingredients, "INGREDIENTS", tmp_path / "ingredients.json")
-    monkeypatch.setattr(ingredients, "RECIPE", task1_simplecnn.RECIPE | {"epochs": 1})
+    monkeypatch.setattr(ingredients, "RECIPE", task1_simplecnn.RECIPE | {"epochs": 2})  # two averages
     ingredients.main(["--device", "cpu"])
     results = json.loads((tmp_path / "ingredients.json").read_text())["runs"]
     assert [run["without"] for run in results] == list(beyond.TAKEN_AWAY)
+    whole, _ = train(tmp_path / "whole", "--recipe", "--epochs", "2")
+    losses = [whole["history"][-1]["val_loss"]]
     for run in results:
         (path,) = (tmp_path / run["without"] / "plots").glob("*.json")
-        config = json.loads(path.read_text())["config"]
+        found = json.loads(path.read_text())
+        losses.append(found["history"][-1]["val_loss"])
+        config = found["config"]
         other = {name for name, value in task1_simplecnn.RECIPE.items() if config[name] != value}
         assert other == {"epochs", run["without"]}
         plain = task1_simplecnn.DEFAULTS | flags.PLAIN
         assert config[run["without"]] == plain[run["without"]]
+    assert len(set(losses)) == len(losses)  # each changes what is computed, too
+
+    ingredients.main(["--device", "cpu"])  # trains nothing
+    assert json.loads((tmp_path / "ingredients.json").read_text())["runs"] == results
+    changed = task1_simplecnn.RECIPE | {"epochs": 1, "lr": 0.02}
+    monkeypatch.setattr(ingredients, "RECIPE", changed)
+    monkeypatch.setattr(ingredients, "TAKEN_AWAY", ["warmup"])
+    ingredients.main(["--device", "cpu"])
+    (path,) = (tmp_path / "warmup" / "plots").glob("*.json")
+    assert json.loads(path.read_text())["config"]["lr"] == 0.02
+    assert json.loads((tmp_path / "ingredients.json").read_text())["recipe"] == changed
