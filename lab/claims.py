@@ -60,7 +60,6 @@ CLEARLY = 1.25  # times as much: less may be chance, with one run of each
 ABOUT = 1.5  # "about epoch 8" is an epoch from 8 / 1.5 to 8 * 1.5
 EARLY = 20  # epochs: the first quarter of a run
 LATE = 10  # epochs at the end
-NEAR = 0.04  # of accuracy: the original calls the late curves alike, with test accuracies of 0.820 and 0.853
 
 
 def findings(record: dict) -> set[str]:
@@ -149,7 +148,7 @@ def higher_rate_is_rougher(high: dict, baseline: dict, low: dict) -> tuple[str, 
         f"validation loss up and down in the first {EARLY} epochs: {at_each_rate(rough)}; test accuracy "
         f"{accuracies[0]:.3f} at 0.01, {accuracies[1]:.3f} at 0.001"
     )
-    return measured, rough[0] > CLEARLY * rough[1] and rough[1] > rough[2] and accuracies[0] < accuracies[1] - NOISE
+    return measured, rough[0] > CLEARLY * rough[1] > CLEARLY**2 * rough[2] and accuracies[0] < accuracies[1] - NOISE
 
 
 def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
@@ -164,7 +163,7 @@ def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
 def higher_constant_rate_is_rougher(high: dict, middle: dict, low: dict) -> tuple[str, bool]:
     rough = ups_and_downs(high, middle, low)
     measured = f"validation loss up and down: {at_each_rate(rough)}"
-    return measured, rough[0] > CLEARLY * rough[1] and rough[1] > CLEARLY * rough[2]
+    return measured, rough[0] > CLEARLY * rough[1] > CLEARLY**2 * rough[2]
 
 
 def high_constant_fails(record: dict) -> tuple[str, bool]:
@@ -189,13 +188,17 @@ def low_constant_is_slow(low_constant: dict, baseline: dict) -> tuple[str, bool]
         f"validation accuracy in the last {LATE} epochs: {ends[0]:.3f}, baseline {ends[1]:.3f}; "
         f"{goal:.3f} first reached in epoch {reached[0]}, baseline in epoch {reached[1]}"
     )
-    return measured, abs(ends[0] - ends[1]) <= NEAR and reached[0] > reached[1]
+    return measured, reached[0] > reached[1]
 
 
-def small_batches_reach_85(baseline: dict, batch128: dict) -> tuple[str, bool]:
+def reaches_85(record: dict) -> tuple[str, bool]:
+    return f"test accuracy {record['test_accuracy']:.4f}", record["test_accuracy"] >= 0.85
+
+
+def smaller_batches_do_better(baseline: dict, batch128: dict) -> tuple[str, bool]:
     small, large = baseline["test_accuracy"], batch128["test_accuracy"]
     measured = f"test accuracy {small:.4f} with batches of 64, {large:.4f} with 128: {small - large:+.4f}"
-    return measured, small >= 0.85 > large and small - large > NOISE
+    return measured, small - large > NOISE
 
 
 CLAIMS = {  # what the original says: the function that checks it, and the runs whose records that gets
@@ -229,9 +232,11 @@ CLAIMS = {  # what the original says: the function that checks it, and the runs 
         (HIGH_CONSTANT,),
     ),
     "Constant 0.001 gains nothing in validation loss after about epoch 40.": (constant_stands_still, (CONSTANT,)),
-    "Constant 0.0001 ends near the baseline, but gets there more slowly.": (
-        low_constant_is_slow,
-        (LOW_CONSTANT, BASELINE),
+    "Constant 0.0001 is about the baseline's rate late in training; but its early steps are smaller, so it converges "
+    "more slowly.": (low_constant_is_slow, (LOW_CONSTANT, BASELINE)),
+    "With batches of 64, ResNet-18 reaches 85 %.": (reaches_85, (BASELINE,)),
+    "Smaller batches do better. (What it had before 64, the original does not say; here it is 128.)": (
+        smaller_batches_do_better,
+        (BASELINE, BATCH128),
     ),
-    "Batches of 64 instead of 128 are what reached 85 %.": (small_batches_reach_85, (BASELINE, BATCH128)),
 }
