@@ -240,7 +240,8 @@ def oddities_of(record: dict) -> list[Finding]:
             f"the epoch, without dropout{apart}."
         )
         findings.append(Finding("validation better than training", evidence))
-    test, chance = record.get("test_accuracy", 0), 2 * math.sqrt(2) * standard_error(config)  # of the difference of two
+    test = record.get("test_accuracy", 0)
+    chance = 2 * math.sqrt(2 * test * (1 - test) / images_of(config)[1])  # two standard errors, of a difference of two
     if test - best["val_accuracy"] > chance and augmented and not config["no_aug"]:
         evidence = (
             f"Test accuracy is {test:.3f}, validation {best['val_accuracy']:.3f}, training {best['train_accuracy']:.3f}"

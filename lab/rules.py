@@ -51,8 +51,8 @@ RULES = {  # for each fault that is looked for: what it is found by, and what to
     ),
     "overfitting": (
         f"The validation loss does not fall any more, and the training loss falls by another {100 * FOLLOWED:.0f} %.",
-        "No flag cures it, least of all another learning rate: it takes more varied images (a stronger augmentation), "
-        "or a network that is less free (dropout, fewer channels), and so a change in the code.",
+        "It takes more varied images (a stronger augmentation), or a network that is less free (dropout, fewer "
+        "channels), and so a change in the code.",
     ),
     "decayed too early": (
         "Most times that the rate was lowered while the training loss was falling, it fell more slowly from then on. "
