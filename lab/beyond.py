@@ -47,7 +47,7 @@ def row(title: str, runs: list[dict]) -> str:
         return f"| {title} | not run yet | | | |"
     accuracy = ours(column(runs, "test_accuracy"))
     mirrored = ours(column(runs, "test_accuracy_mirrored")) if runs[0]["config"]["recipe"] else ""
-    return f"| {title} | **{accuracy}** | {mirrored} | {len(runs[0]['history'])} | {minutes_of(runs):.0f} |"
+    return f"| {title} | **{accuracy}** | {mirrored} | {len(runs[0]['history'])} | {minutes_of(runs)} |"
 
 
 def shortest(recipes: Records) -> str:
@@ -59,14 +59,15 @@ def shortest(recipes: Records) -> str:
             reached = "reaches" if accuracy >= plain.accuracy else "does not reach"
             sentences.append(
                 f"{short.title} {reached} the original's {plain.accuracy:.3f} in {len(runs[0]['history'])} epochs, or "
-                f"{minutes_of(runs):.0f} minutes, with {accuracy:.3f}."
+                f"{minutes_of(runs)} minutes, with {accuracy:.3f}."
             )
     return " ".join(sentences)
 
 
-def minutes_of(runs: list[dict]) -> float:
-    """How long a run takes to train and validate, on the average."""
-    return mean(sum(column(record["history"], "seconds")) for record in runs) / 60
+def minutes_of(runs: list[dict]) -> str:
+    """How long a run took to train and validate: the shortest and the longest."""
+    minutes = [f"{sum(column(record['history'], 'seconds')) / 60:.0f}" for record in runs]
+    return " to ".join(dict.fromkeys([min(minutes, key=int), max(minutes, key=int)]))
 
 
 def conditions_of(records: Records, recipes: Records) -> str:
@@ -96,8 +97,8 @@ def ingredients(recipes: Records) -> str:
         rows.append(f"| {ingredient} | {instead} | {run['val_accuracy']:.3f} | {100 * loss:+.2f}, {verdict} |")
     head = "| taken away | in its place | validation accuracy | points lost |\n|---|---|---|---|"
     chance = (
-        f"Chance may do {points(may)} points: twice the standard deviation over {len(full)} seeds of the whole recipe, "
-        f"{ours(full)}, times √2. That is a weak estimate, and rather too large: the runs of the table have the seed, and "
-        "so the validation images, in common."
+        f"Chance may do {points(may)} points: twice the standard deviation over {len(full)} seeds of the whole "
+        f"recipe, {ours(full)}, times √2. That is a weak estimate, and rather too large: the runs of the table have "
+        "the seed, and so the validation images, in common."
     )
     return "\n\n".join(filter(None, ["\n".join([head, *rows]), chance, unlike([whole[0], *results["runs"]])]))

@@ -262,7 +262,7 @@ def test_the_report_has_both_networks_beside_the_original():
     rows = beyond.networks(records, recipes).splitlines()
     assert rows[0] == "| SimpleCNN, the original | 0.817 | | | |"
     assert rows[1] == "| SimpleCNN, as the original, `python task1_simplecnn.py` | **0.810** |  | 1 | 2 |"
-    both = "**0.865 ± 0.007 (n = 2)** | 0.875 ± 0.007 (n = 2) | 1 | 2 |"
+    both = "**0.8650 ± 0.0071 (n = 2)** | 0.8750 ± 0.0071 (n = 2) | 1 | 2 |"
     assert rows[2] == f"| SimpleCNN, `python task1_simplecnn.py --recipe` | {both}"
     assert rows[7] == "| ResNet-18, `python task2_resnet18.py --recipe --epochs 10` | not run yet | | | |"
 
@@ -283,7 +283,7 @@ def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monk
     assert lr.endswith("| the original's rate | 0.840 | +4.00, more than chance |")
     assert average.endswith("| the last weights | 0.855 | +2.50, within chance |")
     assert chance.startswith("Chance may do 2.83 points")  # 2 * 0.01 * sqrt(2)
-    assert "0.870 ± 0.010 (n = 3)" in chance
+    assert "0.8700 ± 0.0100 (n = 3)" in chance
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe | {"recipe": {"warmup": 0.7}}))
     assert beyond.ingredients(recipes) == "*(not run yet)*"  # with this recipe
 
