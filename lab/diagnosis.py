@@ -206,10 +206,9 @@ def plateau_of(history: Sequence[dict]) -> str | None:
     early, best = best_of(history[:stop])["val_accuracy"], best_of(history)["val_accuracy"]
     if len(history) - stop < PATIENCE or best - early > LOST:
         return None
-    return (
-        f"--patience {PATIENCE} would have stopped after epoch {stop}, {len(history) - stop} epochs earlier, with a "
-        f"validation accuracy of {early:.4f} instead of {best:.4f}."
-    )
+    kept = f"a validation accuracy of {early:.4f} instead of {best:.4f}" if early < best else "the same best epoch"
+    saved = f"would have stopped after epoch {stop}, {len(history) - stop} epochs earlier"
+    return f"--patience {PATIENCE} {saved}, with {kept}."
 
 
 def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
