@@ -87,8 +87,8 @@ def yardstick(records: Records) -> str:
     return (
         f"s = {s:.4f} is pooled over the seeds of {runs}"
         f"{', some of which differ in precision or threads, too' * mixed}. With {freedom} degrees of freedom, it is a "
-        "weak estimate, and there are more than that one. For the other runs it was not measured; where training is "
-        "wild, it may be larger."
+        "weak estimate, so rather more than one of twenty is that large. For the other runs it was not measured; where "
+        "training is wild, it may be larger."
     )
 
 
