@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import task1_simplecnn
 from benchmarks.variants import keep, passed_on, results_in, train
 from lab import flags
 from lab.beyond import INGREDIENTS, TAKEN_AWAY
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> None:
     for name in TAKEN_AWAY:
         if name not in [run["without"] for run in results["runs"]]:
             changed = {"__doc__": __doc__, "RECIPE": RECIPE | {name: (flags.PLAIN | DEFAULTS)[name]}}
-            found = train(__file__, argv, ["--recipe"], RUNS / name, **changed)
+            found = train(task1_simplecnn, __file__, argv, ["--recipe"], RUNS / name, **changed)
             keep({"run": f"SimpleCNN's recipe without {name}", "without": name} | found, results, INGREDIENTS)
 
 

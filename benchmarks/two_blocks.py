@@ -15,6 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import task1_simplecnn
 from benchmarks.variants import keep, passed_on, results_in, train
 from lab import flags
 from task1_simplecnn import DEFAULTS, conv_block
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> None:
     results = {"parameters": sum(parameter.numel() for parameter in TwoBlocks().parameters())} | results_in(RESULTS)
     for seed in SEEDS:
         if seed not in [run["seed"] for run in results["runs"]]:
-            found = train(__file__, argv, ["--seed", str(seed)], RUNS / str(seed), **changed)
+            found = train(task1_simplecnn, __file__, argv, ["--seed", str(seed)], RUNS / str(seed), **changed)
             keep({"run": "SimpleCNN with two blocks", "seed": seed} | found, results, RESULTS)
 
 

@@ -1,18 +1,18 @@
-"""Runs of task 1 with something changed, for two_blocks.py and ingredients.py."""
+"""Runs with something changed that no flag changes, for two_blocks.py, l2_penalty.py and ingredients.py."""
 
 import argparse
 import json
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
-import task1_simplecnn
 from lab import cifar10, flags, shell
 from lab.files import atomic_write
 from lab.record import best_of
 
 
 def passed_on(description: str, argv: list[str]) -> list[str]:
-    """The flags that a script passes on to task 1: those that change no settings, for its results are kept."""
+    """The flags that a script passes on to the task: those that change no settings, for its results are kept."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--device", help="where to train")
@@ -25,19 +25,19 @@ def results_in(path: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {"runs": []}
 
 
-def train(script: str, argv: list[str], words: list[str], folder: Path, **changed) -> dict:
-    """Run task 1 with other contents of its module; returns what a result needs of the record.
+def train(task: ModuleType, script: str, argv: list[str], words: list[str], folder: Path, **changed) -> dict:
+    """Run a task with other contents of its module; returns what a result needs of the record.
 
     ``argv`` are the flags of the script, ``words`` further ones. The run's files go to ``folder``, which is its own.
     """
     command = property(lambda run: shell.line([shell.interpreter(), shell.called(Path(script)), *argv]))
     places = ["--output-dir", str(folder), "--data-dir", str(cifar10.find(flags.ROOT))]  # so never the sample
-    with mock.patch.multiple(task1_simplecnn, **changed), mock.patch.object(flags.Run, "command", command):
-        task1_simplecnn.main([*places, *words, *argv])
+    with mock.patch.multiple(task, **changed), mock.patch.object(flags.Run, "command", command):
+        task.main([*places, *words, *argv])
     (path,) = (folder / "plots").glob("*.json")
     record = json.loads(path.read_text())
-    result = {"environments": record["environments"], "val_accuracy": best_of(record["history"])["val_accuracy"]}
-    return result | {"test_accuracy": record["test_accuracy"]}
+    best = {"epochs": len(record["history"]), "val_accuracy": best_of(record["history"])["val_accuracy"]}
+    return best | {name: record[name] for name in ("environments", "test_loss", "test_accuracy")}
 
 
 def keep(run: dict, results: dict, path: Path) -> None:

@@ -17,7 +17,6 @@ from lab.claims import (
     LOW_CONSTANT,
     NO_AUG,
     NO_NORM,
-    SIMPLECNN,
     Experiment,
     findings,
     late,
@@ -193,19 +192,6 @@ def of_learning_rates(records: Records) -> str:
 def of_batch_size(records: Records) -> str:
     """What batches of 64 are worth against batches of 128 (lab report, question 8)."""
     return worth("A batch size of 64", records, BATCH128, ("with batches of 64", "with 128"))
-
-
-def of_third_block(records: Records, two_blocks: list[dict]) -> str:
-    """What the third block of SimpleCNN is worth, from runs without it (lab report, question 8)."""
-    two, three = (column(runs, "test_accuracy") for runs in (two_blocks, records[SIMPLECNN.name]))
-    gain, may = mean(three) - mean(two), chance(records | {"two_blocks": two_blocks}, len(three), len(two))
-    reached = sum(accuracy > 0.8 for accuracy in two)
-    more = "no more" if abs(gain) <= may else "more"
-    return (
-        f"Here, with this one setting, {reached or 'none'} of {len(two)} such runs gets above 80 %. The test accuracy "
-        f"is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} points, {more} than chance "
-        f"may ({points(may)}). {unlike([*two_blocks, *records[SIMPLECNN.name]])}"
-    ).rstrip()
 
 
 def unlike(records: Sequence[dict]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,19 +11,19 @@ from torch import nn
 from lab import beyond
 from lab.cifar10 import CLASSES
 from lab.claims import ABOUT, CLAIMS, CLEARLY, FIGURES, NOISE, RUNS, SIMPLECNN, TASK1, TASK2, Experiment
-from lab.comparisons import COMPARISONS, Records, conclusion, from_original, lacking, of_third_block, ours, yardstick
+from lab.comparisons import COMPARISONS, Records, conclusion, from_original, lacking, ours, yardstick
 from lab.curves import column
 from lab.diagnosis import diagnose
 from lab.files import Files
-from lab.flags import ROOT, option
+from lab.flags import option
 from lab.flags import title as title_of
 from lab.record import best_of, conditions
 from lab.rules import INSTEAD, RULES
 from lab.summary import print_summary
+from lab.variants import l2_penalty, of_penalty, third_block
 
 TEMPLATE = Path(__file__).with_name("page.md")
 FLOPS = {TASK1: "FLOPs: 10571776.0 Params: 114186.0", TASK2: "FLOPs: 37220352.0 Params: 11181642.0"}  # the original's
-TWO_BLOCKS = ROOT / "benchmarks" / "two_blocks.json"
 UNEXPLAINED = "We have not looked for the reason."
 WHY_LOWER = {  # for the name of a run, why its accuracy is below the original's, if that is more than chance
     "task2_resnet18": "We do not know why. The original's author tried many settings until 85 % was reached (8), so "
@@ -58,6 +57,7 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tas
         "cell": {run.name: cell(run, records, output_dir) for run in FIGURES},
         "comparison": {name: comparison(name, records, output_dir) for name in COMPARISONS},
         "two_blocks": third_block(records),
+        "l2_penalty": l2_penalty(records),
         "claims": claims(records),
         "about": ABOUT,
         "clearly": CLEARLY,
@@ -118,13 +118,6 @@ def comparison(name: str, records: Records, output_dir: Path) -> str:
     title = f"Loss and accuracy of {', '.join(run.title for row in rows for run in row)}"
     drawn = picture(f"compare_{name}", title, output_dir, "python report.py --plot")
     return f"{drawn}\n\n{conclusion(name, records)}"
-
-
-def third_block(records: Records) -> str:
-    """What SimpleCNN's third block is worth."""
-    if not (TWO_BLOCKS.exists() and records[SIMPLECNN.name]):
-        return "*(not run yet)*"
-    return of_third_block(records, json.loads(TWO_BLOCKS.read_text())["runs"])
 
 
 def figure(run: Experiment, records: Records, output_dir: Path) -> str:
@@ -206,7 +199,8 @@ def why(run: Experiment, records: Records) -> str:
     off, may = from_original(records, run)
     if abs(off) <= may:
         return ""
-    reason = WHY_LOWER.get(run.name, UNEXPLAINED) if off < 0 else UNEXPLAINED
+    reasons = [WHY_LOWER.get(run.name, "") if off < 0 else "", of_penalty(run, records)]
+    reason = " ".join(filter(None, reasons)) or UNEXPLAINED
     return f"The accuracy differs from the original's by {signed(off)}, more than chance (±{may:.3f}). {reason}"
 
 

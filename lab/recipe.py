@@ -40,10 +40,11 @@ def optimizer_for(model: nn.Module, run: Run) -> torch.optim.Optimizer:
     """Adam (lab report, training configuration), or what the recipe names.
 
     AdamW: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019). SGD has Nesterov's momentum, 0.9. Only
-    matrices and kernels decay, as is usual; biases, and the scales and shifts of batch norm, do not.
+    matrices and kernels decay, as is usual; biases, and the scales and shifts of batch norm, do not. (In Adam, where
+    weight decay is an L2 penalty, and 0 but for benchmarks/l2_penalty.py, all do: that is the default of PyTorch.)
     """
     if run.optimizer == "Adam":
-        return torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
+        return torch.optim.Adam(model.parameters(), lr=run.lr, weight_decay=run.weight_decay, fused=True)
     kernels = [weight for weight in model.parameters() if weight.ndim > 1]
     others = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [{"params": kernels, "weight_decay": run.weight_decay}, {"params": others, "weight_decay": 0.0}]

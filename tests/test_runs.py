@@ -152,8 +152,15 @@ def test_resnet18_checkpoint_loads_into_torchvisions(made_up, tmp_path):
 # ---------------------------------------------------------------- the experiment
 
 
-@pytest.mark.parametrize("words", ["", "--no-aug --no-norm --lr 0.01"])
-def test_training_is_a_plain_training_loop(made_up, tmp_path, words):
+@pytest.mark.parametrize(
+    ("words", "penalty"),
+    [
+        ("", 0),
+        ("--no-aug --no-norm --lr 0.01", 0),
+        ("--lr 0.01", 5e-4),  # benchmarks/l2_penalty.py
+    ],
+)
+def test_training_is_a_plain_training_loop(made_up, tmp_path, monkeypatch, words, penalty):
     """Against torchvision's transforms and torch's own parts put together the usual way: NCHW, unfused Adam.
 
     In float64, for Adam makes steps of full size out of the rounding noise in a gradient that should be zero.
@@ -165,6 +172,7 @@ def test_training_is_a_plain_training_loop(made_up, tmp_path, words):
 
     words = ["--seed", "4", "--batch-size", "50", "--epochs", "3", "--limit", "120", *words.split()]
     words += ["--device", "cpu", "--data-dir", str(tmp_path), "--output-dir", str(tmp_path)]
+    monkeypatch.setitem(flags.PLAIN, "weight_decay", penalty)
     run = flags.parse("", task1_simplecnn.DEFAULTS, words)
     train_set, val_set, _ = common.load_data(run)
     files.make_folders(run.files)
@@ -183,7 +191,8 @@ def test_training_is_a_plain_training_loop(made_up, tmp_path, words):
             images = torch.stack(list(map(one_after_the_other, images, draws)))
         return images.float() * (1 / (255 * part.std)) - part.mean / part.std, part.labels[order]
 
-    optimizer = torch.optim.Adam(theirs.parameters(), 0.01 if "0.01" in words else 0.001)
+    rate = 0.01 if "0.01" in words else 0.001
+    optimizer = torch.optim.Adam(theirs.parameters(), rate, weight_decay=penalty)
     weights = []
     for metrics in history:
         losses, hits = [], 0
