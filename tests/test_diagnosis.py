@@ -78,6 +78,9 @@ REAL = {
     # Overfits, as badly as one can: validation turns in epoch 7 and more than doubles, training goes to zero. Accuracy
     # goes on rising all the same, to the very end, so that stopping early would be wrong. The star is on the curve.
     "task2_resnet18_no-aug": ["overfitting"],
+    # Falls smoothly, but for a kink in epoch 8, and a step down where the rate is halved first. From epoch 33 on
+    # validation stands still; training goes on to 0.31. It overfits as the baseline does; accuracy creeps up a little.
+    "task2_resnet18_lr0.01": ["good", "overfitting", "test better than validation"],
     # A kink in epoch 8, else it falls as smoothly as the baseline, only more slowly. From epoch 50 on validation stands
     # still, and is a little restless; training goes on to 0.32. It overfits mildly, and nothing comes after epoch 52.
     "task2_resnet18_lr0.01_constant-lr": ["good", "overfitting", "plateau", "test better than validation"],
