@@ -53,7 +53,7 @@ def l2_penalty(records: Records) -> str:
         )
         nearer += abs(with_penalty) < abs(off)
         compared += [*records[run.name], result]
-    count = f"With the penalty, {nearer or 'none'} of {len(results)} is nearer to the original."
+    count = f"Nearer to the original with the penalty: {nearer or 'none'} of {len(results)}."
     return "\n\n".join(filter(None, ["\n".join(rows), count, unlike(compared)]))
 
 
@@ -63,7 +63,7 @@ def of_penalty(run: Experiment, records: Records) -> str:
         return ""
     (off, _), may = from_original(records, run), chance(records, 1, 1)
     left = result["test_accuracy"] - run.accuracy
-    explains = "would explain it" if abs(left) <= may else "would explain the most of it"
+    explains = "would explain it" if abs(left) <= may else "would explain most of it"
     if abs(left) > abs(off) / 2:
         explains = "does not explain it"
     return (

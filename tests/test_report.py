@@ -450,10 +450,10 @@ def test_what_an_l2_penalty_explains_is_said_by_how_near_it_comes_to_the_origina
         "| figure 5, Step LR with initial value 0.01 | 0.715 | 0.800 (+0.085) | 0.725 (+0.010) |",
         "| figure 7, Constant LR 0.01 | 0.521 | 0.821 (+0.300) | 0.525 (+0.004), after 20 epochs |",
     ]
-    assert "With the penalty, 2 of 3 is nearer to the original." in part
+    assert "Nearer to the original with the penalty: 2 of 3." in part
     why = "An L2 penalty, which the original does not mention, "
     assert f"(±0.010). {why}would explain it: with one, the accuracy is 0.525, so the difference +0.004" in page
-    assert f"(±0.010). {why}would explain the most of it: with one, the accuracy is 0.725" in page
+    assert f"(±0.010). {why}would explain most of it: with one, the accuracy is 0.725" in page
     assert f"explains the difference. {why}does not explain it: with one, the accuracy is 0.830" in page
     assert "We have not looked for the reason" not in page
 
