@@ -12,7 +12,7 @@ from lab import flags
 from lab.curves import column, last_gain, percent, roughness
 from lab.diagnosis import diagnose
 from lab.record import best_of
-from lab.rules import RULES
+from lab.rules import RULES, TURNED
 
 
 class Experiment(NamedTuple):
@@ -117,10 +117,12 @@ def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
 
 
 def loss_stops_falling(record: dict) -> tuple[str, bool]:
-    lowest = min(record["history"], key=lambda epoch: epoch["val_loss"])
-    end = record["history"][-1]
-    measured = f"lowest in epoch {lowest['epoch']} ({lowest['val_loss']:.2f}); at the end {end['val_loss']:.2f}"
-    return measured, is_about(lowest["epoch"], 8) and end["val_loss"] > CLEARLY * lowest["val_loss"]
+    losses = column(record["history"], "val_loss")
+    lowest, end = min(losses), losses[-1]
+    flat = [epoch for epoch, loss in enumerate(losses, 1) if loss <= (1 + TURNED) * lowest]  # which is lowest is chance
+    near = f"within {100 * TURNED:.0f} % of its lowest ({lowest:.2f}) in epochs {flat[0]} to {flat[-1]}"
+    measured = f"{near}; at the end {end:.2f}"
+    return measured, any(is_about(epoch, 8) for epoch in flat) and end > CLEARLY * lowest
 
 
 def training_alone_gets_good(record: dict) -> tuple[str, bool]:

@@ -215,7 +215,7 @@ def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
     """What is well with a run that has these faults, as the lab report says it of its runs; None if that is nothing."""
     val, qualities = column(history, "val_loss"), []
     train_end, val_end = (median(column(history[-WINDOW:], f"{part}_loss")) for part in ("train", "val"))
-    if "oscillation" not in faults and val_end <= (1 + 2 * TURNED) * min(val):
+    if "oscillation" not in faults and val_end <= (1 + 2 * TURNED) * min(smooth(val)):
         qualities.append(f"steady (the validation loss goes up and down by {100 * roughness(val):.1f} % an epoch)")
     if "overfitting" not in faults and val_end <= (1 + APART) * train_end:
         qualities.append(f"no overfitting (training and validation loss end at {train_end:.2f} and {val_end:.2f})")

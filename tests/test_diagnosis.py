@@ -75,8 +75,8 @@ REAL = {
     # For ten epochs validation jumps about. Then it is as smooth as the baseline's, and overfits as that does; to the
     # eye, its accuracy gains nothing after epoch 40.
     "task2_resnet18_no-norm": ["oscillation", "overfitting", "plateau", "test better than validation"],
-    # Overfits, as badly as one can: validation turns in epoch 7 and more than doubles, training goes to zero. Accuracy
-    # goes on rising all the same, to the very end, so that stopping early would be wrong. The star is on the curve.
+    # Overfits, as badly as one can: validation turns in epoch 7 or so and more than doubles, training goes to zero.
+    # Accuracy creeps up all the same, to epoch 55, so that stopping early would be wrong. The star is on the curve.
     "task2_resnet18_no-aug": ["overfitting"],
     # Falls smoothly, but for a kink in epoch 8, and a step down where the rate is halved first. From epoch 33 on
     # validation stands still; training goes on to 0.31. It overfits as the baseline does; accuracy creeps up a little.
@@ -84,6 +84,9 @@ REAL = {
     # A kink in epoch 8, else it falls as smoothly as the baseline, only more slowly. From epoch 50 on validation stands
     # still, and is a little restless; training goes on to 0.32. It overfits mildly, and nothing comes after epoch 52.
     "task2_resnet18_lr0.01_constant-lr": ["good", "overfitting", "plateau", "test better than validation"],
+    # Much as the constant rate of 0.01, and as restless. From epoch 38 on validation stands at 0.6, at the end a little
+    # above; training goes on to 0.26. One lucky epoch, 50, is the best in loss and accuracy: nothing comes after it.
+    "task2_resnet18_constant-lr": ["good", "overfitting", "plateau", "test better than validation"],
 }
 GOOD = falling(2, 0.5, 9)
 MADE = {
@@ -114,10 +117,10 @@ def test_every_rule_has_a_made_curve_and_all_can_be_read():
 
 
 def test_a_loss_that_has_turned_is_not_still_falling():
-    """As after ten epochs of the run without augmentation: its lowest was in epoch 7, the tenth is 0.14 above it."""
+    """As after ten epochs of the run without augmentation: its lowest was in epoch 5, the tenth is 0.17 above it."""
     history = json.loads((flags.ROOT / "plots/task2_resnet18_no-aug.json").read_text())["history"][:10]
     assert names(history) == ["overfitting"]
-    assert "lowest in epoch 7: 0.80" in read(history)["overfitting"].evidence
+    assert "lowest in epoch 5: 0.80" in read(history)["overfitting"].evidence
 
 
 def test_what_has_failed_is_not_told_to_stop_early():
@@ -153,7 +156,7 @@ def test_the_evidence_is_that_of_the_curve():
 
 
 def test_what_is_said_of_the_committed_run_without_augmentation_is_true():
-    """Its loss is lowest in epoch 7; and patience 10 would have cost 0.011 of accuracy, so nobody is to stop early."""
+    """Patience 10 would have cost 0.007 of accuracy, so nobody is to stop early."""
     record = json.loads((flags.ROOT / "plots/task2_resnet18_no-aug.json").read_text())
     lowest = min(record["history"], key=lambda epoch: epoch["val_loss"])
     finding = read(record["history"], no_aug=True)["overfitting"]

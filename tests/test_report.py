@@ -622,7 +622,7 @@ HOLDS = {
     "validation_stays_behind": [{"train": to(0.1), "val": over(0.5, 20, 0.001)}],
     "test_is_easier": [{"right": 800, "val_accuracy": lambda epoch: 0.76}] * 2 + [{"right": 770, **OVERFIT}],
     "normalization_steadies": [{"val": rough(GOOD, 0.02)}, {"val": rough(GOOD, 0.06)}],
-    "loss_stops_falling": [OVERFIT],
+    "loss_stops_falling": [{"val": lambda epoch: 0.7 if epoch == 5 else over(0.72, 8, 0.02)(epoch)}],  # a lucky epoch
     "training_alone_gets_good": [OVERFIT],
     "higher_constant_rate_is_rougher": [{"val": rough(GOOD, swing)} for swing in (0.06, 0.03, 0.01)],
     "higher_rate_is_rougher": [
