@@ -90,7 +90,7 @@ def at_each_rate(rough: list[float]) -> str:
 
 
 def simplecnn_is_steady(record: dict) -> tuple[str, bool]:
-    against = findings(record) & RULES.keys() - {"plateau"}
+    against = findings(record) & RULES.keys() - {"plateau", "underfitting"}
     measured = ", ".join(sorted(against)) or "no oscillation, no overfitting, and the losses level off"
     return f"{measured}; {late_losses(record)}", not against
 

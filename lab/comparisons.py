@@ -165,17 +165,22 @@ def of_augmentation(records: Records) -> str:
 
 
 def of_learning_rates(records: Records) -> str:
-    """Which rate and schedule is best, what halving is worth, and how rough each is (lab report, question 7c)."""
+    """Which rate and schedule is best, what the others cost, and how rough each is (lab report, question 7c)."""
     pairs = (HIGH, HIGH_CONSTANT), (BASELINE, CONSTANT), (LOW, LOW_CONSTANT)
     runs = [run for pair in pairs for run in pair]
     best = max(runs, key=lambda run: mean(column(records[run.name], "test_accuracy")))
-    near, halving, rough = [], [], []
+    best_there = max(run.accuracy for pair in pairs if best in pair for run in pair)
+    near, costs, halving, rough = [], [], [], []
     for run in runs:
         less, may = difference(records, best, run)
         if run is not best and less <= may:
             near.append(run.title)
     for step, constant in pairs:
         rate, there = step.changes.get("lr", 0.001), 100 * (step.accuracy - constant.accuracy)
+        if best not in (step, constant):
+            lost = 100 * min(difference(records, best, run)[0] for run in (step, constant))
+            lost_there = 100 * (best_there - max(step.accuracy, constant.accuracy))
+            costs.append(f"{rate:g} costs {lost:.1f} points (original: {lost_there:.1f})")
         gain, may = difference(records, step, constant)
         within = ", within chance" * (abs(gain) <= may)
         halving.append(f"{100 * gain:+.1f} points at {rate:g}{within} (original: {there:+.1f})")
@@ -183,8 +188,9 @@ def of_learning_rates(records: Records) -> str:
         rough.append("{} and {} at {:g}".format(*swings, rate))
     accuracy, near = ours(column(records[best.name], "test_accuracy")), " and ".join(near) or "none of the others"
     return (
-        f"The best is {best.title}, with {accuracy}; within chance of it: {near}. Halving the rate every 10 "
-        f"epochs, instead of keeping it, changes the test accuracy by {', '.join(halving)}. "
+        f"The best is {best.title}, with {accuracy}; within chance of it: {near}. With the better schedule of each "
+        f"rate, beginning with {' and with '.join(costs)}. Halving the rate every 10 epochs, instead of keeping it, "
+        f"changes the test accuracy by {', '.join(halving)}. "
         f"With Step LR and with a constant rate, the validation loss goes up and down by {', '.join(rough)}."
     )
 

@@ -13,7 +13,6 @@ from lab.curves import GAIN, SHORT, WINDOW, column, last_gain, roughness, smooth
 from lab.record import best_of, images_of, out_of_patience
 from lab.rules import (
     APART,
-    FALLING,
     FEW,
     FOLLOWED,
     GUESSING,
@@ -24,9 +23,9 @@ from lab.rules import (
     PATIENCE,
     RISE,
     RULES,
-    SLOWED,
     SWING,
     TURNED,
+    UNLEARNED,
 )
 
 
@@ -80,10 +79,10 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
     if not faults["still falling"]:
         faults["no convergence"] = failure_of(history)
         faults["overfitting"] = overfitting_of(history)
+        if not faults["no convergence"] and not faults["overfitting"]:
+            faults["underfitting"] = underfitting_of(history)
         if train >= FEW and not faults["no convergence"]:
             faults["plateau"] = plateau_of(history)
-    if not faults.get("overfitting"):  # who overfits has arrived, and further than wished
-        faults["decayed too early"] = early_decay_of(history)
     return faults
 
 
@@ -176,27 +175,15 @@ def overfitting_of(history: Sequence[dict]) -> str | None:
     return evidence
 
 
-def early_decay_of(history: Sequence[dict]) -> str | None:
-    """Whether it was the step size that held the training loss up.
-
-    Where a rate is high enough, halving it makes the loss drop at once, for the weights stop jumping about. Where it is
-    too low for that, the loss was falling as fast as the steps allowed, and half the step makes it fall more slowly.
-    """
-    train, rates = column(history, "train_loss"), column(history, "learning_rate")
-    falling = []
-    for cut in range(4, len(history) - 1):
-        if rates[cut] >= rates[cut - 1]:
-            continue
-        before, after = (train[cut - 4] - train[cut - 1]) / 3, (train[cut - 1] - train[cut + 1]) / 2  # an epoch
-        if before > FALLING * train[cut - 1]:
-            falling.append((cut, before, after))
-    slower = [(cut, before, after) for cut, before, after in falling if after <= SLOWED * before]
-    if 2 * len(slower) <= len(falling):
+def underfitting_of(history: Sequence[dict]) -> str | None:
+    losses = column(history, "train_loss")
+    before, after = median(losses[-SHORT:-WINDOW]), median(losses[-WINDOW:])
+    if after <= UNLEARNED or after < (1 - GAIN) * before:
         return None
-    cut, before, after = slower[0]
+    accuracy = history[-1]["train_accuracy"]
     return (
-        f"When the rate was lowered to {rates[cut]:g}, after epoch {cut}, the training loss was still falling by "
-        f"{before:.3f} an epoch; then only by {after:.3f}. It ended at {train[-1]:.2f}."
+        f"The training loss stands still at {after:.2f}, with a training accuracy of {accuracy:.3f}: the network has "
+        "not learned even its training images."
     )
 
 
@@ -220,7 +207,7 @@ def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
     if "overfitting" not in faults and val_end <= (1 + APART) * train_end:
         qualities.append(f"no overfitting (training and validation loss end at {train_end:.2f} and {val_end:.2f})")
     since = last_gain(val)
-    if not faults & {"oscillation", "overfitting", "still falling", "decayed too early"} and len(val) - since >= LONG:
+    if not faults & {"oscillation", "overfitting", "still falling"} and len(val) - since >= LONG:
         qualities.append(f"converged (the validation loss has hardly moved since epoch {since})")
     return f"{'; '.join(qualities)}.".capitalize() if qualities else None
 

@@ -51,23 +51,19 @@ def halved(epoch, rate=0.001):
     return rate * 0.5 ** ((epoch - 1) // 10)
 
 
-def too_small_steps(epoch):
-    """A loss that falls as fast as halved steps let it: where it stands depends on the way gone, the sum of steps."""
-    return 0.1 + 2 * math.exp(-400 * sum(halved(e, 0.0001) for e in range(1, epoch + 1)))
-
-
 def zigzag(epoch):
-    return falling(2, 0.6, 12)(epoch) * (1.15 if epoch % 2 else 0.85)
+    return falling(2, 0.45, 12)(epoch) * (1.15 if epoch % 2 else 0.85)
 
 
+SIMPLECNN_IS_ODD = "validation better than training", "test better than validation"
 REAL = {
     # It falls steeply, then levels off from epoch 45 or so; both curves are smooth, and validation is even the better.
-    # Nothing is wrong; what is left to gain is time. The test star is above both curves.
-    "task1_simplecnn": ["good", "plateau", "validation better than training", "test better than validation"],
+    # But they level off at a height: this network could learn more. The test star is above both curves.
+    "task1_simplecnn": ["good", "underfitting", "plateau", *SIMPLECNN_IS_ODD],
     # The same, but its accuracy never stands still for ten epochs, so that stopping early is no question.
-    "task1_simplecnn_seed1": ["good", "validation better than training", "test better than validation"],
+    "task1_simplecnn_seed1": ["good", "underfitting", *SIMPLECNN_IS_ODD],
     # As seed 0. It falls a little less evenly at first, but does not jump about.
-    "task1_simplecnn_seed2": ["good", "plateau", "validation better than training", "test better than validation"],
+    "task1_simplecnn_seed2": ["good", "underfitting", "plateau", *SIMPLECNN_IS_ODD],
     # Smooth as well. But from epoch 25 or 30 on validation stands at 0.6, and training goes on to 0.3: it overfits,
     # mildly, for validation does not get worse. Its accuracy still gains a little, up to epoch 75. The test star is
     # a little above validation.
@@ -87,16 +83,22 @@ REAL = {
     # Much as the constant rate of 0.01, and as restless. From epoch 38 on validation stands at 0.6, at the end a little
     # above; training goes on to 0.26. One lucky epoch, 50, is the best in loss and accuracy: nothing comes after it.
     "task2_resnet18_constant-lr": ["good", "overfitting", "plateau", "test better than validation"],
+    # Very smooth, with a step down at the first two halvings. From epoch 30 on nothing moves: validation stands at 0.8,
+    # training at 0.55, which is twice as high as in the other runs. The rate is too low by then to get any further.
+    "task2_resnet18_lr0.0001": ["good", "underfitting", "plateau", "test better than validation"],
+    # Smooth, and training falls and falls, to 0.29. Validation is lowest around epoch 45, and then rises slowly, by a
+    # seventh, while its accuracy stays. It overfits, more than at the higher rates.
+    "task2_resnet18_lr0.0001_constant-lr": ["overfitting", "plateau", "test better than validation"],
 }
-GOOD = falling(2, 0.5, 9)
+GOOD = falling(2, 0.4, 9)
 MADE = {
     "oscillation": curves(GOOD, zigzag, epochs=50),
     "nothing learned": curves(falling(2.35, 2.3, 2), epochs=30),
     "no convergence": curves(falling(2.2, 1.4, 4), epochs=32),
     "still falling": curves(falling(2, 0.3, 40), epochs=40),
     "overfitting": curves(falling(2, 0.05, 12), lambda epoch: max(falling(2, 0.3, 12)(epoch), 0.7), epochs=32),
-    "decayed too early": curves(too_small_steps, rate=lambda epoch: halved(epoch, 0.0001), epochs=50),
-    "plateau": curves(falling(2, 0.5, 5), epochs=80),
+    "underfitting": curves(falling(2, 0.6, 5), epochs=32),
+    "plateau": curves(falling(2, 0.4, 5), epochs=80),
 }
 
 
@@ -150,8 +152,8 @@ def test_the_evidence_is_that_of_the_curve():
     stopped = "--patience 10 would have stopped after epoch 51, 29 epochs earlier, with "
     assert read(MADE["plateau"])["plateau"].evidence == f"{stopped}the same best epoch."
     late = copy.deepcopy(MADE["plateau"])
-    late[70]["val_accuracy"] = 0.6123
-    instead = f"{max(epoch['val_accuracy'] for epoch in MADE['plateau']):.4f} instead of 0.6123"
+    late[70]["val_accuracy"] = 0.6745
+    instead = f"{max(epoch['val_accuracy'] for epoch in MADE['plateau']):.4f} instead of 0.6745"
     assert read(late)["plateau"].evidence == f"{stopped}a validation accuracy of {instead}."
 
 
@@ -171,8 +173,8 @@ def test_advice_fits_the_flags_of_the_run():
     assert "a change in the code" in advice and "--" not in advice
     assert "--no-aug" in read(MADE["overfitting"], no_aug=True)["overfitting"].advice
     assert "take all of them" in read(MADE["overfitting"], limit=3000)["overfitting"].advice
-    for name in ("oscillation", "no convergence"):
-        assert "--constant-lr" not in read(MADE[name])[name].advice
+    for name in ("oscillation", "no convergence", "underfitting"):
+        assert "leave out --constant-lr" not in read(MADE[name])[name].advice
         assert "leave out --constant-lr" in read(MADE[name], constant_lr=True)[name].advice
     assert "Leave out --no-norm" in read(MADE["oscillation"], no_norm=True)["oscillation"].advice
     assert "--epochs" in read(MADE["still falling"])["still falling"].advice
@@ -182,12 +184,12 @@ def test_advice_fits_the_flags_of_the_run():
 
 
 def test_what_is_well_is_said_where_it_is():
-    assert re.fullmatch(r"Steady \(.*\); no overfitting \(.*0\.51 and 0\.51\)\.", read(HEALTHY)["good"].evidence)
+    assert re.fullmatch(r"Steady \(.*\); no overfitting \(.*0\.41 and 0\.41\)\.", read(HEALTHY)["good"].evidence)
     said = {
         "oscillation": "No overfitting",
         "still falling": "Steady; no overfitting",
         "overfitting": "Steady",
-        "decayed too early": "Steady; no overfitting",
+        "underfitting": "Steady; no overfitting",
         "plateau": "Steady; no overfitting; converged",  # only after two stages of StepLR without a gain
     }
     for name, qualities in said.items():
@@ -231,6 +233,9 @@ def test_findings_do_not_contradict_each_other():
             ("no convergence", "overfitting"),
             ("no convergence", "plateau"),
             ("no convergence", "good"),
+            ("underfitting", "still falling"),
+            ("underfitting", "overfitting"),
+            ("underfitting", "no convergence"),
         ):
             assert not (one in found and other in found), found
         if "hardly moved: " in (overfitting := str(found.get("overfitting"))):
@@ -258,12 +263,6 @@ def test_one_wild_epoch_is_no_oscillation_and_hides_nothing():
     history = copy.deepcopy(MADE["overfitting"])
     history[25]["val_loss"] *= 0.5
     assert names(history) == ["overfitting"]
-
-
-def test_halving_a_rate_that_was_high_enough_is_no_early_decay():
-    """There the loss drops at once when the weights stop jumping about, as in every real run with StepLR."""
-    loss = lambda epoch: falling(1.4, 0.5, 25)(epoch) + 150 * halved(epoch)  # noqa: E731
-    assert "decayed too early" not in names(curves(loss, rate=halved, epochs=50))
 
 
 def test_reading_changes_nothing_and_no_numbers_are_too_odd():
