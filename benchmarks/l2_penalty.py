@@ -1,6 +1,6 @@
-"""Does an L2 penalty, which the lab report does not mention, explain its question 7c?
+"""Does an L2 penalty, which the lab report does not mention, explain what its question 7c finds?
 
-    python benchmarks/l2_penalty.py             six runs of task 2; three to ten hours on two cores
+    python benchmarks/l2_penalty.py             six runs of task 2; four to eleven hours on two cores
     python benchmarks/l2_penalty.py --resume    the same, but goes on with the runs in checkpoints/l2_penalty
 
 It trains ResNet-18 as task 2 does, but for Adam's weight decay, and writes each result into

@@ -57,6 +57,7 @@ def original_accuracy(task: str, changes: dict) -> float | None:
 
 NOISE = 0.012  # of accuracy: two standard errors on 5,000 images; what is closer may be chance
 CLEARLY = 1.25  # times as much: less may be chance, with one run of each
+ROUGHER = 1.9  # times as rough: in their first 20 epochs, the first two seeds of the baseline are 1.8 times apart
 ABOUT = 1.5  # "about epoch 8" is an epoch from 8 / 1.5 to 8 * 1.5
 EARLY = 20  # epochs: the first quarter of a run
 LATE = 10  # epochs at the end
@@ -90,7 +91,7 @@ def at_each_rate(rough: list[float]) -> str:
 
 
 def simplecnn_is_steady(record: dict) -> tuple[str, bool]:
-    against = findings(record) & RULES.keys() - {"plateau", "underfitting"}
+    against = findings(record) & RULES.keys() - {"plateau", "underfitting"}  # which the original does not speak of
     measured = ", ".join(sorted(against)) or "no oscillation, no overfitting, and the losses level off"
     return f"{measured}; {late_losses(record)}", not against
 
@@ -113,14 +114,14 @@ def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
         f"up and down in the first {EARLY} epochs: loss {percent(loss[0])} with, {percent(loss[1])} without; "
         f"accuracy {percent(accuracy[0])} with, {percent(accuracy[1])} without"
     )
-    return measured, all(without > CLEARLY * with_ for with_, without in (loss, accuracy))
+    return measured, all(without > ROUGHER * with_ for with_, without in (loss, accuracy))
 
 
 def loss_stops_falling(record: dict) -> tuple[str, bool]:
     losses = column(record["history"], "val_loss")
     lowest, end = min(losses), losses[-1]
     flat = [epoch for epoch, loss in enumerate(losses, 1) if loss <= (1 + TURNED) * lowest]  # which is lowest is chance
-    near = f"within {100 * TURNED:.0f} % of its lowest ({lowest:.2f}) in epochs {flat[0]} to {flat[-1]}"
+    near = f"within {100 * TURNED:.0f} % of its lowest ({lowest:.2f}) from epoch {flat[0]} on, last in epoch {flat[-1]}"
     measured = f"{near}; at the end {end:.2f}"
     return measured, any(is_about(epoch, 8) for epoch in flat) and end > CLEARLY * lowest
 
@@ -145,12 +146,9 @@ def test_is_easier(simplecnn: dict, baseline: dict, no_aug: dict) -> tuple[str, 
 
 
 def higher_rate_is_rougher(high: dict, baseline: dict, low: dict) -> tuple[str, bool]:
-    rough, accuracies = ups_and_downs(high, baseline, low, epochs=EARLY), column((high, baseline), "test_accuracy")
-    measured = (
-        f"validation loss up and down in the first {EARLY} epochs: {at_each_rate(rough)}; test accuracy "
-        f"{accuracies[0]:.3f} at 0.01, {accuracies[1]:.3f} at 0.001"
-    )
-    return measured, rough[0] > CLEARLY * rough[1] > CLEARLY**2 * rough[2] and accuracies[0] < accuracies[1] - NOISE
+    rough = ups_and_downs(high, baseline, low, epochs=EARLY)
+    measured = f"validation loss up and down in the first {EARLY} epochs: {at_each_rate(rough)}"
+    return measured, rough[0] > ROUGHER * rough[1] > ROUGHER**2 * rough[2]
 
 
 def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
@@ -165,7 +163,7 @@ def low_rate_stops_early(low: dict, low_constant: dict) -> tuple[str, bool]:
 def higher_constant_rate_is_rougher(high: dict, middle: dict, low: dict) -> tuple[str, bool]:
     rough = ups_and_downs(high, middle, low)
     measured = f"validation loss up and down: {at_each_rate(rough)}"
-    return measured, rough[0] > CLEARLY * rough[1] > CLEARLY**2 * rough[2]
+    return measured, rough[0] > ROUGHER * rough[1] > ROUGHER**2 * rough[2]
 
 
 def high_constant_fails(record: dict) -> tuple[str, bool]:
@@ -220,7 +218,7 @@ CLAIMS = {  # what the original says: the function that checks it, and the runs 
         training_alone_gets_good,
         (NO_AUG,),
     ),
-    "A higher initial rate oscillates more, and 0.01 ends lower than 0.001.": (
+    "A higher initial rate oscillates more. (That 0.01 ends lower, see the conclusion of 7c.)": (
         higher_rate_is_rougher,
         (HIGH, BASELINE, LOW),
     ),
@@ -234,8 +232,10 @@ CLAIMS = {  # what the original says: the function that checks it, and the runs 
         (HIGH_CONSTANT,),
     ),
     "Constant 0.001 gains nothing in validation loss after about epoch 40.": (constant_stands_still, (CONSTANT,)),
-    "Constant 0.0001 is about the baseline's rate late in training; but its early steps are smaller, so it converges "
-    "more slowly.": (low_constant_is_slow, (LOW_CONSTANT, BASELINE)),
+    "Constant 0.0001 converges more slowly than the baseline, whose early steps are larger.": (
+        low_constant_is_slow,
+        (LOW_CONSTANT, BASELINE),
+    ),
     "With batches of 64, ResNet-18 reaches 85 %.": (reaches_85, (BASELINE,)),
     "Smaller batches do better. (What it had before 64, the original does not say; here it is 128.)": (
         smaller_batches_do_better,

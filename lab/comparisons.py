@@ -119,9 +119,9 @@ def worth(what: str, records: Records, without: Experiment, words: tuple[str, st
 def gained(gain: float, may: float) -> str:
     """What a difference in accuracy is, and what chance may do to it."""
     if abs(gain) <= may:
-        return f"changes test accuracy by {100 * gain:+.2f} points, which may be chance (±{points(may)})"
+        return f"makes no difference beyond chance: {100 * gain:+.2f} points of test accuracy (±{points(may)})"
     verb = "adds" if gain > 0 else "costs"
-    return f"{verb} {points(abs(gain))} points of test accuracy, more than chance may ({points(may)})"
+    return f"{verb} {points(abs(gain))} points of test accuracy, more than chance explains (±{points(may)})"
 
 
 def points(accuracy: float) -> str:
@@ -169,6 +169,7 @@ def of_learning_rates(records: Records) -> str:
     pairs = (HIGH, HIGH_CONSTANT), (BASELINE, CONSTANT), (LOW, LOW_CONSTANT)
     runs = [run for pair in pairs for run in pair]
     best = max(runs, key=lambda run: mean(column(records[run.name], "test_accuracy")))
+    best_rate = best.changes.get("lr", 0.001)
     best_there = max(run.accuracy for pair in pairs if best in pair for run in pair)
     near, costs, halving, rough = [], [], [], []
     for run in runs:
@@ -178,9 +179,9 @@ def of_learning_rates(records: Records) -> str:
     for step, constant in pairs:
         rate, there = step.changes.get("lr", 0.001), 100 * (step.accuracy - constant.accuracy)
         if best not in (step, constant):
-            lost = 100 * min(difference(records, best, run)[0] for run in (step, constant))
-            lost_there = 100 * (best_there - max(step.accuracy, constant.accuracy))
-            costs.append(f"{rate:g} costs {lost:.1f} points (original: {lost_there:.1f})")
+            lost, may = min(difference(records, best, run) for run in (step, constant))
+            within, lost_there = ", within chance" * (lost <= may), best_there - max(step.accuracy, constant.accuracy)
+            costs.append(f"{rate:g} ends {100 * lost:.1f} points lower{within} (original: {100 * lost_there:.1f})")
         gain, may = difference(records, step, constant)
         within = ", within chance" * (abs(gain) <= may)
         halving.append(f"{100 * gain:+.1f} points at {rate:g}{within} (original: {there:+.1f})")
@@ -189,8 +190,8 @@ def of_learning_rates(records: Records) -> str:
     accuracy, near = ours(column(records[best.name], "test_accuracy")), " and ".join(near) or "none of the others"
     return (
         f"The best is {best.title}, with {accuracy}; within chance of it: {near}. With the better schedule of each "
-        f"rate, beginning with {' and with '.join(costs)}. Halving the rate every 10 epochs, instead of keeping it, "
-        f"changes the test accuracy by {', '.join(halving)}. "
+        f"rate, as against {best_rate:g}, {' and '.join(costs)}. Halving the rate every 10 epochs, instead of keeping "
+        f"it, changes the test accuracy by {', '.join(halving)}. "
         f"With Step LR and with a constant rate, the validation loss goes up and down by {', '.join(rough)}."
     )
 

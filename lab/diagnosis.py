@@ -168,9 +168,11 @@ def overfitting_of(history: Sequence[dict]) -> str | None:
         f"{lowest['train_loss']:.2f}. At the end they are {end['val_loss']:.2f} and {end['train_loss']:.2f}."
     )
     if end["val_accuracy"] >= lowest["val_accuracy"]:
+        risen = end["val_accuracy"] > (1 + TURNED) * lowest["val_accuracy"]
+        change, often = ("even risen", "wrong less") if risen else ("not fallen", "not wrong more")
         evidence += (
-            f" The validation accuracy has not fallen ({lowest['val_accuracy']:.3f} then, {end['val_accuracy']:.3f} at "
-            "the end): the network is not wrong more often, but surer of its mistakes."
+            f" The validation accuracy has {change} ({lowest['val_accuracy']:.3f} then, {end['val_accuracy']:.3f} at "
+            f"the end): the network is {often} often, but surer of its mistakes."
         )
     return evidence
 
@@ -178,13 +180,10 @@ def overfitting_of(history: Sequence[dict]) -> str | None:
 def underfitting_of(history: Sequence[dict]) -> str | None:
     losses = column(history, "train_loss")
     before, after = median(losses[-SHORT:-WINDOW]), median(losses[-WINDOW:])
-    if after <= UNLEARNED or after < (1 - GAIN) * before:
+    if not UNLEARNED < after <= GUESSING / 2 or abs(after - before) > GAIN * before:
         return None
     accuracy = history[-1]["train_accuracy"]
-    return (
-        f"The training loss stands still at {after:.2f}, with a training accuracy of {accuracy:.3f}: the network has "
-        "not learned even its training images."
-    )
+    return f"The training loss stands still at {after:.2f}, with a training accuracy of {accuracy:.3f}."
 
 
 def plateau_of(history: Sequence[dict]) -> str | None:
@@ -208,7 +207,7 @@ def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
         qualities.append(f"no overfitting (training and validation loss end at {train_end:.2f} and {val_end:.2f})")
     since = last_gain(val)
     if not faults & {"oscillation", "overfitting", "still falling"} and len(val) - since >= LONG:
-        qualities.append(f"converged (the validation loss has hardly moved since epoch {since})")
+        qualities.append(f"levelled off (the validation loss has hardly moved since epoch {since})")
     return f"{'; '.join(qualities)}.".capitalize() if qualities else None
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from lab.curves import GAIN, SHORT
+from lab.curves import GAIN, SHORT, WINDOW
 from lab.record import STEP_SIZE
 
 FOLLOWED = 0.15  # of a loss: the training loss always gets a little further than validation
@@ -14,7 +14,9 @@ GUESSING = math.log(10)  # the loss of a network that finds all ten classes equa
 LEARNED = 0.95 * GUESSING  # the first epoch of any run that learns is far below
 LONG = 2 * STEP_SIZE  # epochs: two stages of StepLR without a gain, for the next halving may bring one
 FEW = 22_500  # images: half of those to train
-UNLEARNED = GUESSING / 5  # ResNet-18 ends at 0 without augmentation, at 0.3 with it; from too low a rate at 0.5
+UNLEARNED = (
+    GUESSING / 5
+)  # ResNet-18 ends at 0 without augmentation, at 0.3 with it; from too low a rate at 0.5, and SimpleCNN at 0.65
 PATIENCE = STEP_SIZE  # epochs: one stage of StepLR, so that every rate gets its chance
 LOST = 0.005  # of accuracy: less than its standard error on 5,000 images, 0.006
 
@@ -50,12 +52,13 @@ RULES = {  # for each fault that is looked for: what it is found by, and what to
     ),
     "overfitting": (
         f"The validation loss does not fall any more, and the training loss falls by another {100 * FOLLOWED:.0f} %.",
-        "It takes more varied images (a stronger augmentation), or a network that is less free (dropout, fewer "
-        "channels), and so a change in the code.",
+        "Compare other rates first (--lr). If they bring nothing, it takes more varied images (a stronger "
+        "augmentation), or a network that is less free (dropout, fewer channels), and so a change in the code.",
     ),
     "underfitting": (
-        f"In the last {SHORT} epochs, the training loss has fallen by less than {100 * GAIN:.0f} %, and it is above "
-        f"{UNLEARNED:.2f}, a fifth of what guessing costs; but there is neither *no convergence* nor *overfitting*.",
+        f"The median training loss of the last {WINDOW} epochs is within {100 * GAIN:.0f} % of that of the {WINDOW} "
+        f"before, and between {UNLEARNED:.2f} and {GUESSING / 2:.2f}, a fifth and half of what guessing costs; and "
+        "there is neither *still falling* nor *overfitting*.",
         "The network could learn more: begin with a higher rate (--lr), or let it fall later (--constant-lr shows how "
         "far this rate gets). If that brings nothing, it takes a larger network or less dropout, and so a change in "
         "the code.",
@@ -75,7 +78,10 @@ INSTEAD = {  # what to turn next in a run that has one of these flags
         "constant_lr": FALL_AGAIN,
     },
     "no convergence": {"constant_lr": FALL_AGAIN},
-    "underfitting": {"constant_lr": FALL_AGAIN},
+    "underfitting": {
+        "constant_lr": "Begin with a higher rate (--lr). If the losses then jump about, let it fall (leave out "
+        "--constant-lr)."
+    },
     "still falling": {"patience": "Train for more epochs: more --patience, or none."},
     "overfitting": {
         "no_aug": "Leave out --no-aug: images that are moved, mirrored and turned anew in every epoch are the cure.",

@@ -21,11 +21,11 @@ def third_block(records: Records) -> str:
     two, three = (column(runs, "test_accuracy") for runs in (two_blocks, records[SIMPLECNN.name]))
     gain, may = mean(three) - mean(two), chance(records | {"two_blocks": two_blocks}, len(three), len(two))
     reached = sum(accuracy > 0.8 for accuracy in two)
-    more = "no more" if abs(gain) <= may else "more"
+    within = "within" if abs(gain) <= may else "more than"
     return (
         f"Here, with this one setting, {reached or 'none'} of {len(two)} such runs gets above 80 %. The test accuracy "
-        f"is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} points, {more} than chance "
-        f"may ({points(may)}). {unlike([*two_blocks, *records[SIMPLECNN.name]])}"
+        f"is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} points, {within} chance "
+        f"(±{points(may)}). {unlike([*two_blocks, *records[SIMPLECNN.name]])}"
     ).rstrip()
 
 

@@ -14,14 +14,14 @@ from lab.diagnosis import diagnose
 from lab.rules import INSTEAD, RULES
 
 
-def curves(train, val=None, rate=lambda epoch: 0.001, epochs=80, noise=0.01):
+def curves(train, val=None, epochs=80, noise=0.01):
     """A history whose losses are functions of the epoch, with the noise of a real validation loss."""
     generator = random.Random(0)
     history = []
     for epoch in range(1, epochs + 1):
         train_loss = train(epoch)
         val_loss = (val or train)(epoch) * (1 + noise * generator.uniform(-1, 1))
-        metrics = {"epoch": epoch, "learning_rate": rate(epoch), "train_loss": train_loss, "val_loss": val_loss}
+        metrics = {"epoch": epoch, "learning_rate": 0.001, "train_loss": train_loss, "val_loss": val_loss}
         history.append(metrics | {"train_accuracy": math.exp(-train_loss), "val_accuracy": math.exp(-val_loss)})
     return history
 
@@ -45,10 +45,6 @@ def names(history, **how):
 def falling(start, end, pace):
     """A loss that falls from ``start`` to ``end``, quickly at first."""
     return lambda epoch: end + (start - end) * math.exp(-epoch / pace)
-
-
-def halved(epoch, rate=0.001):
-    return rate * 0.5 ** ((epoch - 1) // 10)
 
 
 def zigzag(epoch):
@@ -89,6 +85,9 @@ REAL = {
     # Smooth, and training falls and falls, to 0.29. Validation is lowest around epoch 45, and then rises slowly, by a
     # seventh, while its accuracy stays. It overfits, more than at the higher rates.
     "task2_resnet18_lr0.0001_constant-lr": ["overfitting", "plateau", "test better than validation"],
+    # As the baseline, but a little higher: from epoch 21 on validation stands at 0.62, and training goes on to 0.27. Its
+    # accuracy gains next to nothing after epoch 50.
+    "task2_resnet18_batch128": ["good", "overfitting", "plateau", "test better than validation"],
 }
 GOOD = falling(2, 0.4, 9)
 MADE = {
@@ -125,6 +124,10 @@ def test_a_loss_that_has_turned_is_not_still_falling():
     assert "lowest in epoch 5: 0.80" in read(history)["overfitting"].evidence
 
 
+def test_a_training_loss_that_goes_on_falling_is_no_underfitting():
+    assert names(curves(lambda epoch: 0.99**epoch, lambda epoch: 0.9, epochs=14)) == []
+
+
 def test_what_has_failed_is_not_told_to_stop_early():
     assert names(curves(lambda epoch: 0.7 + 0.03 * abs(epoch - 12), epochs=60)) == ["no convergence"]
 
@@ -149,6 +152,8 @@ def test_the_evidence_is_that_of_the_curve():
         f"The validation loss was lowest in epoch 20: 0.60, with a training loss of {history[19]['train_loss']:.2f}. "
         f"At the end they are 0.90 and {history[-1]['train_loss']:.2f}."
     )
+    stands = "The training loss stands still at 0.60, with a training accuracy of 0.548."
+    assert read(MADE["underfitting"])["underfitting"].evidence == stands
     stopped = "--patience 10 would have stopped after epoch 51, 29 epochs earlier, with "
     assert read(MADE["plateau"])["plateau"].evidence == f"{stopped}the same best epoch."
     late = copy.deepcopy(MADE["plateau"])
@@ -158,23 +163,22 @@ def test_the_evidence_is_that_of_the_curve():
 
 
 def test_what_is_said_of_the_committed_run_without_augmentation_is_true():
-    """Patience 10 would have cost 0.007 of accuracy, so nobody is to stop early."""
     record = json.loads((flags.ROOT / "plots/task2_resnet18_no-aug.json").read_text())
     lowest = min(record["history"], key=lambda epoch: epoch["val_loss"])
     finding = read(record["history"], no_aug=True)["overfitting"]
     assert f"lowest in epoch {lowest['epoch']}: {lowest['val_loss']:.2f}, with a" in finding.evidence
     assert "surer of its mistakes" in finding.evidence
-    assert finding.advice.startswith("Leave out --no-aug") and "patience" not in str(finding)
+    assert finding.advice.startswith("Leave out --no-aug")
 
 
 def test_advice_fits_the_flags_of_the_run():
     """None that the run already follows, none that no flag can follow without saying so."""
     advice = read(MADE["overfitting"])["overfitting"].advice
-    assert "a change in the code" in advice and "--" not in advice
+    assert "a change in the code" in advice and re.findall("--[a-z-]+", advice) == ["--lr"]
     assert "--no-aug" in read(MADE["overfitting"], no_aug=True)["overfitting"].advice
     assert "take all of them" in read(MADE["overfitting"], limit=3000)["overfitting"].advice
-    for name in ("oscillation", "no convergence", "underfitting"):
-        assert "leave out --constant-lr" not in read(MADE[name])[name].advice
+    for name in ("oscillation", "no convergence"):
+        assert "--constant-lr" not in read(MADE[name])[name].advice
         assert "leave out --constant-lr" in read(MADE[name], constant_lr=True)[name].advice
     assert "Leave out --no-norm" in read(MADE["oscillation"], no_norm=True)["oscillation"].advice
     assert "--epochs" in read(MADE["still falling"])["still falling"].advice
@@ -190,7 +194,7 @@ def test_what_is_well_is_said_where_it_is():
         "still falling": "Steady; no overfitting",
         "overfitting": "Steady",
         "underfitting": "Steady; no overfitting",
-        "plateau": "Steady; no overfitting; converged",  # only after two stages of StepLR without a gain
+        "plateau": "Steady; no overfitting; levelled off",  # only after two stages of StepLR without a gain
     }
     for name, qualities in said.items():
         good = read(MADE[name])["good"]

@@ -343,9 +343,9 @@ def test_the_worst_pair_is_that_of_the_confusion_matrix(tmp_path):
 @pytest.mark.parametrize(
     ("right", "sentence"),
     [
-        (844, "adds 0.60 points of test accuracy, more than chance may (0.46)"),
-        (847, "changes test accuracy by +0.30 points, which may be chance (±0.46)"),
-        (856, "costs 0.60 points of test accuracy, more than chance may (0.46)"),
+        (844, "adds 0.60 points of test accuracy, more than chance explains (±0.46)"),
+        (847, "makes no difference beyond chance: +0.30 points of test accuracy (±0.46)"),
+        (856, "costs 0.60 points of test accuracy, more than chance explains (±0.46)"),
     ],
 )
 def test_a_conclusion_is_drawn_from_the_numbers_with_the_seeds_as_yardstick(tmp_path, without_layers, right, sentence):
@@ -357,7 +357,7 @@ def test_a_conclusion_is_drawn_from_the_numbers_with_the_seeds_as_yardstick(tmp_
     save(tmp_path, record_of(NO_NORM, right=right))
     page = rebuild(tmp_path)[1]
     means = f"0.8500 ± 0.0020 (n = 3) with it, {right / 1000:.3f} without"
-    original = "In the original it adds 0.80 points of test accuracy, more than chance may (0.57)."
+    original = "In the original it adds 0.80 points of test accuracy, more than chance explains (±0.57)."
     assert f"**Conclusion.** Normalization {sentence}: {means}. {original} Early training is not clearly" in page
 
 
@@ -366,8 +366,8 @@ def test_few_seeds_are_held_against_the_spread_that_others_report(tmp_path, with
     save(tmp_path, *(record_of(SIMPLECNN, seed) for seed in range(3)))  # two degrees of freedom
     page = rebuild(tmp_path)[1]
     assert "s = 0.0035 is what others measured for a ResNet29" in page
-    assert "Normalization changes test accuracy by +0.90 points, which may be chance (±0.99)" in page
-    assert "In the original it changes test accuracy by +0.80 points, which may be chance (±0.99)" in page
+    assert "Normalization makes no difference beyond chance: +0.90 points of test accuracy (±0.99)" in page
+    assert "In the original it makes no difference beyond chance: +0.80 points of test accuracy (±0.99)" in page
 
 
 @pytest.mark.parametrize(
@@ -393,13 +393,19 @@ def test_what_is_said_of_augmentation_and_of_learning_rates_follows_the_numbers(
     assert "It keeps the network from learning its images by heart" in text and " 0.02 and 1.97 without." in text
     text = conclusion("learning_rate", records)
     assert "The best is ResNet-18 baseline, with 0.853; within chance of it: none of the others." in text
-    assert " 0.01 costs 13.8 points (original: 13.8) and with 0.0001 costs 3.3 points (original: 3.3)." in text
+    assert (
+        " as against 0.001, 0.01 ends 13.8 points lower (original: 13.8) and 0.0001 ends 3.3 points lower (original: 3"
+        in text
+    )
     assert "by +19.4 points at 0.01 (original: +19.4), +5.6 points at 0.001 (original: +5.6)" in text
     assert ", -2.4 points at 0.0001 (original: -2.4)." in text
     records[LOW_CONSTANT.name] = [record_of(LOW_CONSTANT, right=860)]
     text = conclusion("learning_rate", records)
     assert "The best is Constant LR 0.0001, with 0.860; within chance of it: ResNet-18 baseline." in text
-    assert " 0.01 costs 14.5 points (original: 10.5) and with 0.001 costs 0.7 points (original: -3.3)." in text
+    assert (
+        " 0.01 ends 14.5 points lower (original: 10.5) and 0.001 ends 0.7 points lower, within chance (original: -3.3)."
+        in text
+    )
     for run, swing in ((HIGH, 0.09), (LOW_CONSTANT, 0.02)):
         records[run.name] = [record_of(run, val=rough(to(0.5), swing + seed / 200)) for seed in range(2)]
     rough_ = conclusion("learning_rate", records).partition("the validation loss goes up and down by ")[2]
@@ -421,9 +427,9 @@ def test_the_third_block_is_held_against_chance(tmp_path, monkeypatch):
     text = against(0.75, 0.801, 0.78)
     assert text.startswith("Here, with this one setting, 1 of 3 such runs gets above 80 %. The test accuracy is ")
     assert " is 0.7770 ± 0.0256 (n = 3) with two blocks and " in text
-    assert text.endswith(" and 0.8110 ± 0.0010 (n = 3) with three: +3.4 points, more than chance may (2.96).")
+    assert text.endswith(" and 0.8110 ± 0.0010 (n = 3) with three: +3.4 points, more than chance (±2.96).")
     assert against(0.75, 0.76, 0.77).startswith("Here, with this one setting, none of 3 such")
-    assert "three: -0.1 points, no more than chance may (0.16)." in against(0.811, 0.812, 0.813)
+    assert "three: -0.1 points, within chance (±0.16)." in against(0.811, 0.812, 0.813)
     assert against(0.75, 0.76, 0.77, threads=1).endswith(
         "cpu, float32, 1 thread, torch 2.14.1: two; cpu, float32, 2 threads, torch 2.14.1: SimpleCNN "
         "and SimpleCNN, seed 1 and SimpleCNN, seed 2."
