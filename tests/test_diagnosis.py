@@ -85,7 +85,7 @@ REAL = {
     # Smooth, and training falls and falls, to 0.29. Validation is lowest around epoch 45, and then rises slowly, by a
     # seventh, while its accuracy stays. It overfits, more than at the higher rates.
     "task2_resnet18_lr0.0001_constant-lr": ["overfitting", "plateau", "test better than validation"],
-    # As the baseline, but a little higher: from epoch 21 on validation stands at 0.62, and training goes on to 0.27. Its
+    # As the baseline, but a little higher: from epoch 21 on validation stands at 0.62; training goes on to 0.27. Its
     # accuracy gains next to nothing after epoch 50.
     "task2_resnet18_batch128": ["good", "overfitting", "plateau", "test better than validation"],
 }
