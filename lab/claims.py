@@ -57,7 +57,7 @@ def original_accuracy(task: str, changes: dict) -> float | None:
 
 NOISE = 0.012  # of accuracy: two standard errors on 5,000 images; what is closer may be chance
 CLEARLY = 1.25  # times as much: less may be chance, with one run of each
-ROUGHER = 1.9  # times as rough: in their first 20 epochs, the first two seeds of the baseline are 1.8 times apart
+ROUGHER = 1.9  # times as rough: between seeds of the baseline, in their first 20 epochs, it is 1.5 to 2.8
 ABOUT = 1.5  # "about epoch 8" is an epoch from 8 / 1.5 to 8 * 1.5
 EARLY = 20  # epochs: the first quarter of a run
 LATE = 10  # epochs at the end
