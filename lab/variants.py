@@ -63,7 +63,7 @@ def of_penalty(run: Experiment, records: Records) -> str:
         return ""
     (off, _), may = from_original(records, run), chance(records, 1, 1)
     left = result["test_accuracy"] - run.accuracy
-    explains = "would explain it" if abs(left) <= may else "would explain most of it"
+    explains = "would explain it" if abs(left) <= may else "would explain more than half of it"
     if abs(left) > abs(off) / 2:
         explains = "does not explain it"
     return (

@@ -459,7 +459,7 @@ def test_what_an_l2_penalty_explains_is_said_by_how_near_it_comes_to_the_origina
     assert "Nearer to the original with the penalty: 2 of 3." in part
     why = "An L2 penalty, which the original does not mention, "
     assert f"(±0.010). {why}would explain it: with one, the accuracy is 0.525, so the difference +0.004" in page
-    assert f"(±0.010). {why}would explain most of it: with one, the accuracy is 0.725" in page
+    assert f"(±0.010). {why}would explain more than half of it: with one, the accuracy is 0.725" in page
     assert f"explains the difference. {why}does not explain it: with one, the accuracy is 0.830" in page
     assert "Our guess" not in page
 
