@@ -109,9 +109,11 @@ PLAIN = {  # what a RECIPE may change, and no flag: as the original has it, or a
     "dropout": 0.5,
     "average": 0.0,  # what an average of the weights keeps of itself in each step
     "rotation": 15.0,  # degrees at most
+    "cutout": 0,  # the side of a black square in every training image, in pixels of 32
     "augmented_validation": True,
     "statistics": "first image",
     "image_size": 32,
+    "growth": 0.0,  # the share of all epochs in which images grow from 32 to that size; 0.0: they have it at once
 }
 
 

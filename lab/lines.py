@@ -4,6 +4,7 @@ from lab import checkpoint, claims
 from lab.files import shown
 from lab.flags import Run
 from lab.progress import Progress
+from lab.recipe import epochs_left
 from lab.record import STEP_SIZE, best_of, conditions
 
 
@@ -12,8 +13,11 @@ def print_configuration(run: Run) -> None:
     source = "first training image" if run.statistics == "first image" else "training images"
     pixels = "pixels in [0, 1]" if run.no_norm else f"normalized with mean {mean} and standard deviation {std}"
     pixels += f", of the {source}" * (not run.no_norm)
-    pixels += f", enlarged to {run.image_size}×{run.image_size}" * (run.image_size > 32)
+    if run.image_size > 32:
+        pixels += f", enlarged to {run.image_size}×{run.image_size}"
+        pixels += f", step by step in the first {run.growth:.0%} of the epochs" * (run.growth > 0)
     moves = "random crop, flip and rotation" if run.rotation else "random crop and flip"
+    moves += f", a black square of {run.cutout}×{run.cutout}" * (run.cutout > 0)
     patience = f" (patience {run.patience})" if run.patience else ""
     schedule = "constant" if run.constant_lr else f"halved every {STEP_SIZE} epochs"
     if run.warmup:
@@ -33,7 +37,7 @@ def print_epoch(history: list[dict], run: Run) -> None:
     """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
     it = history[-1]
     train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
-    left = Progress.format_interval((run.epochs - it["epoch"]) * it["seconds"])
+    left = Progress.format_interval(epochs_left(it["epoch"], run) * it["seconds"])
     print(
         f"Epoch {it['epoch']:2}/{run.epochs}  lr {it['learning_rate']:<8.3g}  "
         f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "

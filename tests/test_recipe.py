@@ -15,7 +15,7 @@ import common
 import task1_simplecnn
 import task2_resnet18
 from benchmarks import ingredients
-from lab import beyond, files, flags, record
+from lab import beyond, faster, files, flags, recipe, record
 from lab.checkpoint import START_ANEW
 from lab.diagnosis import diagnose
 from lab.recipe import EVERY, schedule_for
@@ -34,10 +34,11 @@ class Small(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, stride=4)
         self.norm = nn.BatchNorm2d(4)
-        self.fc = nn.LazyLinear(10)
+        self.fc = nn.Linear(64, 10)
 
     def forward(self, x):
-        return self.fc(self.norm(self.conv(x.double())).relu().flatten(1))
+        maps = self.norm(self.conv(x.double())).relu()
+        return self.fc(F.adaptive_avg_pool2d(maps, 4).flatten(1))
 
 
 @TASKS
@@ -48,21 +49,21 @@ def test_training_is_a_plain_loop_of_torchs_own_parts(made_up, tmp_path, task):
     files.make_folders(run.files)
     torch.manual_seed(0)
     ours = Small().double()
-    with torch.no_grad():
-        ours(torch.zeros(2, 3, run.image_size, run.image_size))
     theirs = copy.deepcopy(ours)
     history = common.train(ours, train_set, val_set, run)
 
     def seen(part, epoch, purpose):
         order, draws = common.sample_epoch(part, run, epoch, purpose)
         images = part.images[order]
+        size = {1: 48, 2: 64, 3: 64}[epoch] if task is task2_resnet18 else 32
         if purpose == common.TRAINING:
             assert not draws[:, 3].any()  # no rotation
+            assert draws[:, 6:].unique().tolist() == [run.cutout] * (run.cutout > 0)
             images = torch.stack(list(map(one_after_the_other, images, draws)))
         else:
             assert draws is None
         pixels = (images.float() / 255 - part.mean) / part.std
-        return tv.resize(pixels, [run.image_size] * 2), part.labels[order]
+        return tv.resize(pixels, [size] * 2), part.labels[order]
 
     kernels, others = (
         [theirs.conv.weight, theirs.fc.weight],
@@ -106,6 +107,32 @@ def test_training_is_a_plain_loop_of_torchs_own_parts(made_up, tmp_path, task):
     for name, tensor in ours.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, averages[best - 1][name], rtol=1e-4, atol=1e-7)
+
+
+def test_the_images_grow_in_the_first_half():
+    run = parse(task2_resnet18, "--epochs", 8)
+    run.image_size, run.growth = 64, 0.5
+    assert [recipe.size_in(epoch, run) for epoch in range(1, 9)] == [32, 48, 48, 64, 64, 64, 64, 64]
+    assert recipe.epochs_left(7, run) == 1 and recipe.epochs_left(2, run) == pytest.approx(1 + 5 * (64 / 48) ** 2)
+    run.growth = 0.0
+    assert {recipe.size_in(epoch, run) for epoch in range(1, 9)} == {64} and recipe.epochs_left(1, run) == 7
+    run.image_size = 32
+    assert recipe.size_in(1, run) == 32
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_a_network_rebuilt_for_64_computes_the_same_on_smaller_images(size):
+    torch.manual_seed(0)
+    model = task2_resnet18.ResNet18().double()  # in which rounding noise is no gradient
+    rebuilt = faster.rebuild(model, (3, 64, 64))
+    images = torch.rand(4, 3, size, size, dtype=torch.float64)
+    for network in (model, rebuilt):
+        network.train()(images).logsumexp(1).sum().backward()
+    with torch.no_grad():
+        torch.testing.assert_close(rebuilt.eval()(images), model.eval()(images))
+    theirs = model.layer4[1].conv2.weight.grad
+    ours = rebuilt.layer4[1].conv2.weight.grad.permute(0, 3, 1, 2)
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize(("limit", "epochs"), [(None, 80), (2250, 3), (10, 1), (10, 2), (10, 3), (10, 5), (130, 7)])
