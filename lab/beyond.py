@@ -2,13 +2,15 @@
 
 import json
 import math
+from collections.abc import Sequence
 from statistics import mean, stdev
 
 from lab.claims import BASELINE, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.comparisons import Records, ours, points, unlike
 from lab.curves import column
-from lab.flags import ROOT
+from lab.flags import PLAIN, ROOT
 from lab.record import best_of
+from lab.variants import NOT_YET
 
 SIMPLECNN_RECIPE = Experiment("SimpleCNN", TASK1, {"recipe": True}, None, None)
 RESNET18_RECIPE = Experiment("ResNet-18", TASK2, {"recipe": True}, None, None)
@@ -25,6 +27,40 @@ TAKEN_AWAY = {  # for a setting of SimpleCNN's recipe, the ingredient that it is
     "rotation": ("no rotation", "the original's"),
     "statistics": ("normalization by all training images", "by the first one"),
 }
+WORDS = {  # for what a recipe changes
+    "optimizer": "optimizer",
+    "lr": "highest learning rate",
+    "warmup": "share of the steps in which the rate rises, to fall to 0 in the others",
+    "batch_size": "batch size",
+    "epochs": "epochs",
+    "weight_decay": "weight decay",
+    "label_smoothing": "label smoothing",
+    "dropout": "dropout (only SimpleCNN has a place for it)",
+    "average": "average of the weights: what it keeps of itself in a step",
+    "image_size": "height and width of the images",
+    "growth": "share of the epochs in which they grow to that, from 32",
+    "rotation": "rotation, degrees at most",
+    "cutout": "side of a black square in each training image, in pixels of 32",
+    "augmented_validation": "validation images augmented",
+    "statistics": "mean and standard deviation of the pixels of",
+}
+
+
+def settings(tasks: Sequence[tuple[dict, dict]]) -> str:
+    """A table of what the recipes change, from the defaults and the recipes of both tasks."""
+    before = [PLAIN | defaults for defaults, _ in tasks]
+    after = [PLAIN | defaults | recipe for defaults, recipe in tasks]
+    rows = ["| setting | the original | SimpleCNN, recipe | ResNet-18, recipe |", "|---|---|---|---|"]
+    for name, words in WORDS.items():
+        plain, recipe = ([table_text(values[name]) for values in each] for each in (before, after))
+        rows.append(f"| {words} | {' or '.join(dict.fromkeys(plain))} | {' | '.join(recipe)} |")
+    return "\n".join(rows)
+
+
+def table_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value == 0 else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def networks(records: Records, recipes: Records) -> str:
@@ -83,10 +119,10 @@ def ingredients(recipes: Records) -> str:
     """
     whole = recipes[SIMPLECNN_RECIPE.name]
     if len(whole) < 2 or whole[0]["config"]["seed"] != 0 or not INGREDIENTS.exists():
-        return "*(not run yet)*"
+        return NOT_YET
     results = json.loads(INGREDIENTS.read_text())
     if not results["recipe"].items() <= whole[0]["config"].items():
-        return "*(not run yet)*"  # with this recipe
+        return NOT_YET  # with this recipe
     full = [best_of(record["history"])["val_accuracy"] for record in whole]
     may = 2 * stdev(full) * math.sqrt(2)
     rows = [f"| nothing | | {full[0]:.3f} | |"]

@@ -64,6 +64,7 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tas
         "clearly": CLEARLY,
         "rougher": ROUGHER,
         "noise": NOISE,
+        "settings": beyond.settings([(defaults, recipe) for _, defaults, recipe in tasks.values()]),
         "networks": beyond.networks(records, recipes),
         "shortest": beyond.shortest(recipes),
         "conditions": beyond.conditions_of(records, recipes),

@@ -282,6 +282,16 @@ def run_of(run, seed, accuracy, val_accuracy=0.85):
     return {"run": run.name, "config": config, "history": history, "environments": [environment]} | tested
 
 
+def test_the_report_tells_all_that_a_recipe_changes():
+    tasks = [(task.DEFAULTS, task.RECIPE) for task in (task1_simplecnn, task2_resnet18)]
+    _, _, *rows = beyond.settings(tasks).splitlines()
+    assert {name for _, recipe in tasks for name in recipe} == set(beyond.WORDS)
+    assert len(rows) == len(beyond.WORDS)
+    assert "| batch size | 128 or 64 | 128 | 128 |" in rows
+    assert "| label smoothing | none | none | 0.1 |" in rows
+    assert "| validation images augmented | yes | no | no |" in rows
+
+
 def test_the_report_has_both_networks_beside_the_original():
     records = {run.name: [run_of(run, 0, 0.81)] for run in (beyond.SIMPLECNN, beyond.BASELINE)}
     recipes = {run.name: [] for run in beyond.RECIPES}
