@@ -26,8 +26,8 @@ from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
 from lab.lines import print_configuration, print_epoch, print_model, print_test
 from lab.progress import Progress
-from lab.recipe import EVERY, Learner, epochs_left, learner_for, size_in
-from lab.record import FORMAT, MISTAKES, best_of, out_of_patience, read_record, steps_of
+from lab.recipe import EVERY, Learner, learner_for
+from lab.record import FORMAT, MISTAKES, best_of, epochs_left, out_of_patience, read_record, size_of, steps_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,21 +166,15 @@ def batches(
 # ---------------------------------------------------------------- augmentation
 
 
-def sample_augmentation(n: int, generator: torch.Generator, rotation: float = 15.0, cutout: int = 0) -> torch.Tensor:
+def sample_augmentation(n: int, generator: torch.Generator, rotation: float = 15.0) -> torch.Tensor:
     """Parameters for ``n`` images, [n, 4] float32: crop offset to the right and down, flip (0 or 1), angle in degrees.
 
     The distributions are those of RandomCrop(32, padding=4), RandomHorizontalFlip(0.5) and RandomRotation(rotation).
-    With ``cutout``, there are three more, [n, 7], for a black square: how far to the right and down of the image's
-    centre its own is, and its side, ``cutout`` pixels, an even number. DeVries and Taylor, "Improved Regularization of
-    Convolutional Neural Networks with Cutout" (2017): the centre is anywhere, so some of the square may be outside.
     """
     offsets = torch.randint(-4, 5, (n, 2), generator=generator)
     flips = torch.rand(n, 1, generator=generator) < 0.5
     angles = torch.empty(n, 1).uniform_(-rotation, rotation, generator=generator)
-    columns = [offsets, flips, angles]
-    if cutout:
-        columns += torch.randint(-16, 16, (n, 2), generator=generator), torch.full((n, 1), cutout)
-    return torch.cat(columns, dim=1)
+    return torch.cat([offsets, flips, angles], dim=1)
 
 
 def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
@@ -188,19 +182,16 @@ def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
 
     ``images`` are [N, C, S, S], where S is a power of two; uncovered pixels are black. The result is that of
     torchvision's kernels, except where the source of a pixel lies exactly between two: 2 of 12,000 random images
-    differ, in 1 or 2 pixels. If ``augmentation`` is [N, 7], a square of the result is black, too.
+    differ, in 1 or 2 pixels.
 
     All three only move pixels (rotation takes the nearest), so together they are one gather: for each pixel of the
     result, where in the original it comes from. The steps are undone in reverse, each with its check for black.
     """
     n, channels, size, _ = images.shape
-    right, down, flip, angle, *square = augmentation.unsqueeze(2).unbind(1)  # [N, 1] each
+    right, down, flip, angle = augmentation.view(n, 4, 1).unbind(1)  # [N, 1] each
     centre = (size - 1) / 2
     axis = torch.arange(size, device=images.device) - centre
     x, y = axis.repeat(size), axis.repeat_interleave(size)  # [S * S] each, from the centre
-    if square:
-        across, along, side = square
-        covered = torch.maximum((x - across).abs(), (y - along).abs()) < side / 2
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
     x, y = (cos * x - sin * y + centre).round_().int(), (sin * x + cos * y + centre).round_().int()  # [N, S * S] each
     rotated = x | y
@@ -209,8 +200,6 @@ def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
     # S is a power of two, so a coordinate from 0 to S - 1 has none of the bits of -S, and every other one has some:
     # one comparison instead of eight.
     inside = ((rotated | x | y) & -size) == 0
-    if square:
-        inside &= ~covered
 
     pixel = ((size * y + x) & (size * size - 1)).long()  # any pixel where not inside
     moved = images.view(n, channels, -1).gather(2, pixel[:, None].expand(-1, channels, -1))
@@ -257,8 +246,8 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
 
 def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, run: Run, epoch: int) -> dict:
     """Train for one epoch, validate on images of the same size, and return the metrics of both."""
-    started, lr = time.perf_counter(), learner.rate
-    train_set, val_set = (part._replace(size=size_in(epoch, run)) for part in (train_set, val_set))
+    started, lr, size = time.perf_counter(), learner.rate, size_of(run.settings, epoch)
+    train_set, val_set = train_set._replace(size=size), val_set._replace(size=size)
     train_loss, train_accuracy = train_epoch(learner, train_set, run, epoch)
     _, augmentation = sample_epoch(val_set, run, epoch, VALIDATION)
     with precision.autocast(run):
@@ -276,7 +265,7 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
         "val_loss": val_loss,
         "val_accuracy": val_accuracy,
         "seconds": round(time.perf_counter() - started, 2),
-    }
+    } | ({"image_size": size} if run.growth else {})
 
 
 def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
@@ -292,7 +281,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
     where = f"epoch {epoch}, step {{}} of {steps}, at learning rate {learner.rate:g}"
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     learner.model.train()
-    later = round(steps * epochs_left(epoch, run))
+    later = round(steps * epochs_left(run.settings, epoch))
     with Progress(f"Epoch {epoch:2}/{run.epochs}", "batch", steps, later) as progress:
         for images, labels in batches(dataset, run.batch_size, order, augmentation):
             loss, logits = train_step(learner.model, learner.optimizer, images, labels, run)
@@ -340,8 +329,7 @@ def sample_epoch(dataset: Dataset, run: Run, epoch: int, purpose: int) -> tuple[
     order = torch.randperm(len(dataset.labels), generator=generator)
     if run.no_aug or (purpose == VALIDATION and not run.augmented_validation):
         return order.to(device), None
-    augmentation = sample_augmentation(len(order), generator, run.rotation, run.cutout)
-    return order.to(device), augmentation.to(device)
+    return order.to(device), sample_augmentation(len(order), generator, run.rotation).to(device)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -457,7 +445,7 @@ def predict(model: nn.Module, run: Run) -> None:
 def show_result(model: nn.Module, run: Run) -> None:
     """Print the result of a finished run from its record, and draw its pictures if they are missing."""
     try:
-        record = read_record(run.files.record, run.name, run.settings, run.usual)
+        record = read_record(run.files.record, run.name, run.settings, flags.older(run.usual))
     except ValueError as error:
         problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
         raise SystemExit(f"{problem} To train this run anew: {run.command}") from None

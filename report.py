@@ -160,7 +160,7 @@ def collect(output_dir: Path) -> tuple[Records, dict[str, str]]:
                 continue  # a run of other settings is no run of the report
             try:
                 usual = usual_of(run)
-                record = read_record(path, path.stem, usual | changes, usual)
+                record = read_record(path, path.stem, usual | changes, flags.older(usual))
                 records[run.name].append(record)
             except ValueError as error:
                 skipped[path.name] = f"{error}. To train this run again, remove the file."

@@ -9,7 +9,7 @@ from lab.claims import BASELINE, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.comparisons import Records, ours, points, unlike
 from lab.curves import column
 from lab.flags import PLAIN, ROOT
-from lab.record import best_of
+from lab.record import STEP_SIZE, best_of
 from lab.variants import NOT_YET
 
 SIMPLECNN_RECIPE = Experiment("SimpleCNN", TASK1, {"recipe": True}, None, None)
@@ -30,7 +30,7 @@ TAKEN_AWAY = {  # for a setting of SimpleCNN's recipe, the ingredient that it is
 WORDS = {  # for what a recipe changes
     "optimizer": "optimizer",
     "lr": "highest learning rate",
-    "warmup": "share of the steps in which the rate rises, to fall to 0 in the others",
+    "warmup": "schedule",
     "batch_size": "batch size",
     "epochs": "epochs",
     "weight_decay": "weight decay",
@@ -38,9 +38,8 @@ WORDS = {  # for what a recipe changes
     "dropout": "dropout (only SimpleCNN has a place for it)",
     "average": "average of the weights: what it keeps of itself in a step",
     "image_size": "height and width of the images",
-    "growth": "share of the epochs in which they grow to that, from 32",
+    "growth": "share of the epochs after which they have grown to that, from 32",
     "rotation": "rotation, degrees at most",
-    "cutout": "side of a black square in each training image, in pixels of 32",
     "augmented_validation": "validation images augmented",
     "statistics": "mean and standard deviation of the pixels of",
 }
@@ -50,14 +49,23 @@ def settings(tasks: Sequence[tuple[dict, dict]]) -> str:
     """A table of what the recipes change, from the defaults and the recipes of both tasks."""
     before = [PLAIN | defaults for defaults, _ in tasks]
     after = [PLAIN | defaults | recipe for defaults, recipe in tasks]
-    rows = ["| setting | the original | SimpleCNN, recipe | ResNet-18, recipe |", "|---|---|---|---|"]
+    rows = [
+        "| setting | as the original; where it is silent, our choice | SimpleCNN, recipe | ResNet-18, recipe |",
+        "|---|---|---|---|",
+    ]
     for name, words in WORDS.items():
-        plain, recipe = ([table_text(values[name]) for values in each] for each in (before, after))
+        plain, recipe = ([table_text(name, values[name]) for values in each] for each in (before, after))
         rows.append(f"| {words} | {' or '.join(dict.fromkeys(plain))} | {' | '.join(recipe)} |")
     return "\n".join(rows)
 
 
-def table_text(value: object) -> str:
+def table_text(name: str, value: object) -> str:
+    if name == "warmup":
+        return (
+            f"rises in {100 * value:.0f} % of the steps, then falls to 0"
+            if value
+            else f"halved every {STEP_SIZE} epochs"
+        )
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value == 0 else f"{value:g}" if isinstance(value, float) else str(value)

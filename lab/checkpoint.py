@@ -14,7 +14,7 @@ from torch import nn
 
 from lab import exits
 from lab.files import atomic_write, shown
-from lab.flags import Run
+from lab.flags import Run, older
 from lab.precision import precision_of
 from lab.recipe import Learner
 from lab.record import (
@@ -93,7 +93,7 @@ def load_best(model: nn.Module, run: Run) -> dict:
     best = load(path, problem_of_best, what_to_do)
     load_weights(model, best["model"], path, what_to_do)
     for name, value in run.settings.items():
-        found = best["config"].get(name, run.usual[name])
+        found = best["config"].get(name, older(run.usual)[name])
         if found != value:
             raise SystemExit(f"{shown(path)} is of a run with another {name}, {found!r}.")
     return best
@@ -174,7 +174,7 @@ def upgrade(state: dict, run: Run) -> None:
         state["environments"] = environments_of(state.pop("environment"))
     if state["format"] < STATE_FORMAT:
         state |= {"format": STATE_FORMAT, "optimizer": state.pop("adam")}
-    state["config"] = run.usual | state["config"]
+    state["config"] = older(run.usual) | state["config"]
 
 
 def problem_of_state(state: dict, run: Run) -> str | None:
@@ -196,7 +196,7 @@ def announce(run: Run) -> None:
     if not run.files.record.exists():
         return
     try:
-        accuracy = read_record(run.files.record, run.name, run.settings, run.usual)["test_accuracy"]
+        accuracy = read_record(run.files.record, run.name, run.settings, older(run.usual))["test_accuracy"]
         result, again = f"with a test accuracy of {accuracy:.3f}", not run.files.state.exists()
     except (ValueError, OSError):
         result, again = "but its record cannot be read", False

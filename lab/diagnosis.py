@@ -112,12 +112,13 @@ def print_reading(record: dict) -> None:
 
 
 def oscillation_of(history: Sequence[dict], config: dict) -> str | None:
-    val = column(history, "val_loss")
+    history = [epoch for epoch in history if epoch.get("image_size") == history[-1].get("image_size")]
+    val = column(history, "val_loss")  # where images grow, of the largest: with each new size, it jumps
     windows = [roughness(val[first : first + SHORT]) for first in range(len(val) - SHORT + 1)]
-    worst = max(windows)
+    worst = max(windows, default=0)
     if worst <= SWING * math.sqrt(5000 / images_of(config)[1]):  # on fewer images, chance moves it more
         return None
-    first = windows.index(worst) + 1
+    first = history[windows.index(worst)]["epoch"]
     return (
         f"Between epochs {first} and {first + SHORT - 1} the validation loss goes up and down by {100 * worst:.0f} % "
         f"an epoch; in the last {SHORT} epochs by {100 * windows[-1]:.0f} %."

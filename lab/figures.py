@@ -46,11 +46,15 @@ def draw_legend(figure: "Figure | SubFigure", pair: Sequence["Axes"], **style: o
 
 
 def mark_halvings(axes: "Axes", history: Sequence[dict]) -> None:
-    """Mark the end of each epoch after which the learning rate was halved."""
+    """Mark the end of each epoch after which the learning rate was halved, or the images grew."""
     pairs = itertools.pairwise(column(history, "learning_rate"))
     ends = [epoch + 0.5 for epoch, (before, after) in enumerate(pairs, 1) if after == GAMMA * before]
     if ends:
         axes.vlines(ends, *axes.get_ylim(), color="0.88", linewidth=0.8, zorder=0, label="rate halved")
+    pairs = itertools.pairwise(epoch.get("image_size") for epoch in history)
+    ends = [epoch + 0.5 for epoch, (before, after) in enumerate(pairs, 1) if after != before]
+    if ends:
+        axes.vlines(ends, *axes.get_ylim(), color="tab:green", linewidth=0.8, zorder=0, label="images grow")
 
 
 def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:

@@ -109,11 +109,10 @@ PLAIN = {  # what a RECIPE may change, and no flag: as the original has it, or a
     "dropout": 0.5,
     "average": 0.0,  # what an average of the weights keeps of itself in each step
     "rotation": 15.0,  # degrees at most
-    "cutout": 0,  # the side of a black square in every training image, in pixels of 32
     "augmented_validation": True,
     "statistics": "first image",
     "image_size": 32,
-    "growth": 0.0,  # the share of all epochs in which images grow from 32 to that size; 0.0: they have it at once
+    "growth": 0.0,  # the share of all epochs after which images have grown from 32 to that size
 }
 
 
@@ -240,6 +239,11 @@ def all_settings(defaults: dict, changes: dict) -> dict:
 def usual_settings(defaults: dict, recipe: dict | None) -> dict:
     """The settings of a script without flags, or with --recipe alone, where ``recipe`` is given."""
     return all_settings(defaults if recipe is None else PLAIN | defaults | recipe, {})
+
+
+def older(usual: dict) -> dict:
+    """What a setting was before it existed: where a recipe has it, not what the recipe says today."""
+    return {name: PLAIN.get(name, value) for name, value in usual.items()}
 
 
 def run_name(task: str, changes: dict) -> str:

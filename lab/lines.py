@@ -4,8 +4,7 @@ from lab import checkpoint, claims
 from lab.files import shown
 from lab.flags import Run
 from lab.progress import Progress
-from lab.recipe import epochs_left
-from lab.record import STEP_SIZE, best_of, conditions
+from lab.record import STEP_SIZE, best_of, conditions, epochs_left
 
 
 def print_configuration(run: Run) -> None:
@@ -15,9 +14,8 @@ def print_configuration(run: Run) -> None:
     pixels += f", of the {source}" * (not run.no_norm)
     if run.image_size > 32:
         pixels += f", enlarged to {run.image_size}×{run.image_size}"
-        pixels += f", step by step in the first {run.growth:.0%} of the epochs" * (run.growth > 0)
+        pixels += f", step by step until {run.growth:.0%} of the epochs are over" * (run.growth > 0)
     moves = "random crop, flip and rotation" if run.rotation else "random crop and flip"
-    moves += f", a black square of {run.cutout}×{run.cutout}" * (run.cutout > 0)
     patience = f" (patience {run.patience})" if run.patience else ""
     schedule = "constant" if run.constant_lr else f"halved every {STEP_SIZE} epochs"
     if run.warmup:
@@ -37,7 +35,7 @@ def print_epoch(history: list[dict], run: Run) -> None:
     """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
     it = history[-1]
     train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
-    left = Progress.format_interval(epochs_left(it["epoch"], run) * it["seconds"])
+    left = Progress.format_interval(epochs_left(run.settings, it["epoch"]) * it["seconds"])
     print(
         f"Epoch {it['epoch']:2}/{run.epochs}  lr {it['learning_rate']:<8.3g}  "
         f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "

@@ -74,22 +74,6 @@ def schedule_for(optimizer: torch.optim.Optimizer, run: Run, steps: int) -> torc
     )
 
 
-def size_in(epoch: int, run: Run) -> int:
-    """Height and width of the images in an epoch: they grow in steps of 16 pixels, each as long as the others.
-
-    Small ones take less time, and teach as much at first; the last epochs are like the test.
-    Howard, "Training Imagenet in 3 hours for $25; and CIFAR10 for $0.26" (2018), calls it progressive resizing.
-    """
-    smaller = range(32, run.image_size, 16)
-    grown = int(epoch / (run.growth * run.epochs) * len(smaller)) if run.growth else len(smaller)
-    return smaller[grown] if grown < len(smaller) else run.image_size
-
-
-def epochs_left(epoch: int, run: Run) -> float:
-    """How long the epochs after this one take, in times of this one: the time grows with the pixels."""
-    return sum(size_in(later, run) ** 2 for later in range(epoch + 1, run.epochs + 1)) / size_in(epoch, run) ** 2
-
-
 def average_for(model: nn.Module, run: Run) -> AveragedModel | None:
     """An exponential moving average of weights and batch-norm statistics, to be updated every :data:`EVERY` steps.
 

@@ -4,7 +4,7 @@ import json
 from statistics import mean
 
 from lab.claims import FIGURES, SIMPLECNN, Experiment
-from lab.comparisons import Records, chance, from_original, ours, points, unlike
+from lab.comparisons import COMPARISONS, Records, chance, from_original, ours, points, unlike
 from lab.curves import column
 from lab.flags import ROOT
 
@@ -54,6 +54,13 @@ def l2_penalty(records: Records) -> str:
         nearer += abs(with_penalty) < abs(off)
         compared += [*records[run.name], result]
     count = f"Nearer to the original with the penalty: {nearer or 'none'} of {len(results)}."
+    if nearer == len(results):
+        count += " That speaks for a penalty, but proves none: other causes may have the same effect."
+    rates, _ = COMPARISONS["learning_rate"]
+    if untried := [
+        f"figure {run.figure}" for run in FIGURES if any(run in row for row in rates) and run.name not in results
+    ]:
+        count += f" Not tried with a penalty: {', '.join(untried)}."
     return "\n\n".join(filter(None, ["\n".join(rows), count, unlike(compared)]))
 
 

@@ -11,19 +11,12 @@ from lab import flags
 
 
 def one_after_the_other(image, draw):
-    """The same crop, flip, rotation and, perhaps, black square by torchvision's tensor kernels."""
-    right, down, flip, angle, *square = draw.tolist()
+    """The same crop, flip and rotation by torchvision's tensor kernels."""
+    right, down, flip, angle = draw.tolist()
     image = functional.crop(functional.pad(image, 4), 4 + int(down), 4 + int(right), 32, 32)
     if flip:
         image = functional.hflip(image)
-    image = functional.rotate(image, angle, InterpolationMode.NEAREST)
-    if square:
-        across, along, side = map(int, square)
-        left, top = 16 + across - side // 2, 16 + along - side // 2
-        right, bottom = min(left + side, 32), min(top + side, 32)
-        left, top = max(left, 0), max(top, 0)
-        image = functional.erase(image, top, left, bottom - top, right - left, torch.zeros(1, dtype=image.dtype))
-    return image
+    return functional.rotate(image, angle, InterpolationMode.NEAREST)
 
 
 def differing_pixels(images, seed):
@@ -41,14 +34,6 @@ def test_augmentation_equals_torchvisions_except_for_ties():
     images = torch.randint(1, 256, (4_000, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     differing = differing_pixels(images, seed=1)
     assert (differing > 0).sum() <= 4 and differing.max() <= 2
-
-
-@pytest.mark.parametrize("side", [2, 8, 12])
-def test_a_square_is_cut_out_as_torchvision_erases_it(side):
-    images = torch.randint(1, 256, (1_000, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    draws = common.sample_augmentation(1_000, torch.Generator().manual_seed(1), rotation=0.0, cutout=side)
-    assert set(draws[:, 4].tolist()) == set(draws[:, 5].tolist()) == set(range(-16, 16))
-    assert torch.equal(common.augment(images, draws), torch.stack(list(map(one_after_the_other, images, draws))))
 
 
 def test_augmentation_equals_torchvisions_on_real_images(sample):

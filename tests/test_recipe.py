@@ -15,9 +15,9 @@ import common
 import task1_simplecnn
 import task2_resnet18
 from benchmarks import ingredients
-from lab import beyond, faster, files, flags, recipe, record
+from lab import beyond, faster, files, flags, record
 from lab.checkpoint import START_ANEW
-from lab.diagnosis import diagnose
+from lab.diagnosis import diagnose, oscillation_of
 from lab.recipe import EVERY, schedule_for
 
 TASKS = pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
@@ -58,7 +58,6 @@ def test_training_is_a_plain_loop_of_torchs_own_parts(made_up, tmp_path, task):
         size = {1: 48, 2: 64, 3: 64}[epoch] if task is task2_resnet18 else 32
         if purpose == common.TRAINING:
             assert not draws[:, 3].any()  # no rotation
-            assert draws[:, 6:].unique().tolist() == [run.cutout] * (run.cutout > 0)
             images = torch.stack(list(map(one_after_the_other, images, draws)))
         else:
             assert draws is None
@@ -109,15 +108,45 @@ def test_training_is_a_plain_loop_of_torchs_own_parts(made_up, tmp_path, task):
             torch.testing.assert_close(tensor, averages[best - 1][name], rtol=1e-4, atol=1e-7)
 
 
-def test_the_images_grow_in_the_first_half():
-    run = parse(task2_resnet18, "--epochs", 8)
-    run.image_size, run.growth = 64, 0.5
-    assert [recipe.size_in(epoch, run) for epoch in range(1, 9)] == [32, 48, 48, 64, 64, 64, 64, 64]
-    assert recipe.epochs_left(7, run) == 1 and recipe.epochs_left(2, run) == pytest.approx(1 + 5 * (64 / 48) ** 2)
-    run.growth = 0.0
-    assert {recipe.size_in(epoch, run) for epoch in range(1, 9)} == {64} and recipe.epochs_left(1, run) == 7
-    run.image_size = 32
-    assert recipe.size_in(1, run) == 32
+def test_images_grow_until_half_of_the_epochs_are_over():
+    config = {"image_size": 64, "growth": 0.5, "epochs": 8}
+    assert [record.size_of(config, epoch) for epoch in range(1, 9)] == [32, 48, 48, 64, 64, 64, 64, 64]
+    assert record.epochs_left(config, 7) == 1
+    assert record.epochs_left(config, 2) == pytest.approx(1 + 5 * (64 / 48) ** 2)
+    assert record.size_of(config | {"epochs": 1}, 1) == 64
+    assert record.size_of(config | {"growth": 0.0}, 1) == 64 and record.epochs_left(config | {"growth": 0.0}, 1) == 7
+    assert record.size_of(task1_simplecnn.DEFAULTS, 1) == 32
+
+
+def test_the_best_epoch_is_one_with_the_largest_images():
+    sizes, accuracies = (32, 32, 48, 48, 48), (0.5, 0.8, 0.4, 0.7, 0.7)
+    both = zip(sizes, accuracies, strict=True)
+    history = [{"epoch": n, "image_size": size, "val_accuracy": it} for n, (size, it) in enumerate(both, 1)]
+    assert record.best_of(history)["epoch"] == 4
+    assert record.best_of(history[:2])["epoch"] == 2
+    assert not record.out_of_patience(history[:3], 1) and record.out_of_patience(history, 1)
+
+
+def test_jumps_where_images_grow_are_no_oscillation():
+    def found(sizes):
+        losses = [(1.0 if epoch % 2 else 2.0) if epoch < 13 else 1.0 for epoch in range(1, 29)]
+        both = zip(losses, sizes, strict=True)
+        history = [{"epoch": n, "val_loss": loss, "image_size": size} for n, (loss, size) in enumerate(both, 1)]
+        return oscillation_of(history, {"limit": None, "sample": False})
+
+    assert found([32] * 6 + [48] * 7 + [64] * 15) is None
+    assert "Between epochs 1 and 10" in found([64] * 28)
+    assert found([32] * 25 + [64] * 3) is None  # too few to tell
+
+
+def test_a_record_that_is_older_than_a_part_of_the_recipe_is_not_of_this_recipe():
+    usual = parse(task2_resnet18).usual
+    older = flags.older(usual)
+    assert older["growth"] == 0.0 and older["optimizer"] == "Adam" and older["epochs"] == usual["epochs"]
+    run = parse(task2_resnet18, "--epochs", 3)
+    found = {"format": 2, "run": run.name, "config": {k: v for k, v in run.settings.items() if k != "growth"}}
+    record.upgrade(found, older)
+    assert record.problem_of_record(found | {"history": []}, run.name, run.settings) == "its growth is 0.0, not 0.5"
 
 
 @pytest.mark.parametrize("size", [32, 48])
@@ -286,7 +315,6 @@ def test_the_report_tells_all_that_a_recipe_changes():
     tasks = [(task.DEFAULTS, task.RECIPE) for task in (task1_simplecnn, task2_resnet18)]
     _, _, *rows = beyond.settings(tasks).splitlines()
     assert {name for _, recipe in tasks for name in recipe} == set(beyond.WORDS)
-    assert len(rows) == len(beyond.WORDS)
     assert "| batch size | 128 or 64 | 128 | 128 |" in rows
     assert "| label smoothing | none | none | 0.1 |" in rows
     assert "| validation images augmented | yes | no | no |" in rows
