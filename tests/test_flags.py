@@ -124,4 +124,5 @@ def test_help_names_every_flag_with_its_default(capsys):
     names = "epochs, batch-size, lr, constant-lr, no-norm, no-aug, seed, device, data-dir, output-dir, resume, restart"
     for name in [*names.split(", "), "test", "predict", "dry-run", "patience", "limit", "sample"]:
         assert f"  --{name}" in printed
-    assert "(80; with --recipe 24)" in printed and "(64; with" in printed and "(0.001; with" in printed
+    for name, default in (("epochs", "80"), ("batch_size", "64"), ("lr", "0.001")):
+        assert f"({default}; with --recipe {task2_resnet18.RECIPE[name]:g})" in printed
