@@ -487,7 +487,7 @@ def pictures_of(record: dict, test_set: Dataset | None, run: Run) -> dict[Path, 
 def draw_curves(figure: "Figure", record: dict) -> None:
     """Draw loss and accuracy over the epochs from a run's record, and the test result once it is there.
 
-    Grey lines mark where the learning rate was halved.
+    Grey lines mark where the learning rate was halved, green ones where the images grew.
     """
     history, best = record["history"], best_of(record["history"])["epoch"]
     figure.set_figheight(2.9)
