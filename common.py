@@ -21,7 +21,7 @@ from torch import nn
 
 from lab import checkpoint, cifar10, diagnosis, faster, files, flags, photos, precision, summary
 from lab.cifar10 import CLASSES
-from lab.figures import draw_curve, draw_legend, learning_axes, mark_halvings
+from lab.figures import draw_curve, draw_legend, learning_axes, mark_changes
 from lab.files import atomic_write, save_figure, shown
 from lab.flags import Run
 from lab.lines import print_configuration, print_epoch, print_model, print_test
@@ -493,7 +493,7 @@ def draw_curves(figure: "Figure", record: dict) -> None:
     figure.set_figheight(2.9)
     pair = learning_axes(figure, record["config"]["epochs"])
     for axes, metric in zip(pair, ("loss", "accuracy"), strict=True):
-        mark_halvings(axes, history)
+        mark_changes(axes, history)
         draw_curve(axes, history, f"train_{metric}", label="training")
         draw_curve(axes, history, f"val_{metric}", label="validation")
         axes.axvline(best, color="0.5", linestyle=":", label=f"best epoch ({best})")

@@ -60,12 +60,10 @@ def settings(tasks: Sequence[tuple[dict, dict]]) -> str:
 
 
 def table_text(name: str, value: object) -> str:
+    if name == "warmup" and value:
+        return f"rises in {100 * value:.0f} % of the steps, then falls to 0"
     if name == "warmup":
-        return (
-            f"rises in {100 * value:.0f} % of the steps, then falls to 0"
-            if value
-            else f"halved every {STEP_SIZE} epochs"
-        )
+        return f"halved every {STEP_SIZE} epochs"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value == 0 else f"{value:g}" if isinstance(value, float) else str(value)

@@ -45,16 +45,14 @@ def draw_legend(figure: "Figure | SubFigure", pair: Sequence["Axes"], **style: o
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", **style)
 
 
-def mark_halvings(axes: "Axes", history: Sequence[dict]) -> None:
+def mark_changes(axes: "Axes", history: Sequence[dict]) -> None:
     """Mark the end of each epoch after which the learning rate was halved, or the images grew."""
-    pairs = itertools.pairwise(column(history, "learning_rate"))
-    ends = [epoch + 0.5 for epoch, (before, after) in enumerate(pairs, 1) if after == GAMMA * before]
-    if ends:
-        axes.vlines(ends, *axes.get_ylim(), color="0.88", linewidth=0.8, zorder=0, label="rate halved")
-    pairs = itertools.pairwise(epoch.get("image_size") for epoch in history)
-    ends = [epoch + 0.5 for epoch, (before, after) in enumerate(pairs, 1) if after != before]
-    if ends:
-        axes.vlines(ends, *axes.get_ylim(), color="tab:green", linewidth=0.8, zorder=0, label="images grow")
+    pairs = list(enumerate(itertools.pairwise(history), 1))
+    halved = [epoch + 0.5 for epoch, (it, after) in pairs if after["learning_rate"] == GAMMA * it["learning_rate"]]
+    grown = [epoch + 0.5 for epoch, (it, after) in pairs if after.get("image_size") != it.get("image_size")]
+    for ends, colour, label in ((halved, "0.88", "rate halved"), (grown, "tab:green", "images grow")):
+        if ends:
+            axes.vlines(ends, *axes.get_ylim(), color=colour, linewidth=0.8, zorder=0, label=label)
 
 
 def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:

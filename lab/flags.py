@@ -242,7 +242,10 @@ def usual_settings(defaults: dict, recipe: dict | None) -> dict:
 
 
 def older(usual: dict) -> dict:
-    """What a setting was before it existed: where a recipe has it, not what the recipe says today."""
+    """The value that each setting has in a record, a state or a checkpoint that lacks it.
+
+    That is older than the setting, so the recipe of its day left this as it is without a recipe.
+    """
     return {name: PLAIN.get(name, value) for name, value in usual.items()}
 
 

@@ -16,7 +16,7 @@ import task1_simplecnn
 import task2_resnet18
 from benchmarks import ingredients
 from lab import beyond, faster, files, flags, record
-from lab.checkpoint import START_ANEW
+from lab.checkpoint import START_ANEW, STATE_FORMAT, upgrade
 from lab.diagnosis import diagnose, oscillation_of
 from lab.recipe import EVERY, schedule_for
 
@@ -145,6 +145,9 @@ def test_a_record_that_is_older_than_a_part_of_the_recipe_is_not_of_this_recipe(
     assert older["growth"] == 0.0 and older["optimizer"] == "Adam" and older["epochs"] == usual["epochs"]
     run = parse(task2_resnet18, "--epochs", 3)
     found = {"format": 2, "run": run.name, "config": {k: v for k, v in run.settings.items() if k != "growth"}}
+    state = {"format": STATE_FORMAT, "config": dict(found["config"])}
+    upgrade(state, run)
+    assert state["config"]["growth"] == 0.0
     record.upgrade(found, older)
     assert record.problem_of_record(found | {"history": []}, run.name, run.settings) == "its growth is 0.0, not 0.5"
 
