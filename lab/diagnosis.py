@@ -51,7 +51,7 @@ def diagnose(record: dict) -> list[Finding]:
     if "a quick look" in names:  # nothing else is to be turned yet
         keep = "a quick look", "overfitting"
         faults = [fault._replace(advice=fault.advice * (fault.name in keep)) for fault in faults]
-    elif "no convergence" not in names and (praise := praise_of(history, names)):
+    elif "no convergence" not in names and (praise := praise_of(history, config, names)):
         faults.insert(0, Finding("good", praise))
     return faults + oddities_of(record)
 
@@ -73,12 +73,12 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
     faults["oscillation"] = oscillation_of(history, config)
     if config.get("warmup"):  # one cycle: its rate falls to nothing, and the losses with it, however many epochs it has
         faults["no convergence"] = failure_of(history)
-        faults["overfitting"] = overfitting_of(history)
+        faults["overfitting"] = overfitting_of(history, config)
         return faults
     faults["still falling"] = fall_of(history)
     if not faults["still falling"]:
         faults["no convergence"] = failure_of(history)
-        faults["overfitting"] = overfitting_of(history)
+        faults["overfitting"] = overfitting_of(history, config)
         if not faults["no convergence"] and not faults["overfitting"]:
             faults["underfitting"] = underfitting_of(history)
         if train >= FEW and not faults["no convergence"]:
@@ -151,13 +151,15 @@ def failure_of(history: Sequence[dict]) -> str | None:
     )
 
 
-def overfitting_of(history: Sequence[dict]) -> str | None:
+def overfitting_of(history: Sequence[dict], config: dict) -> str | None:
     losses = column(history, "val_loss")
     train, val, gained = smooth(column(history, "train_loss")), smooth(losses), last_gain(losses)
     if train[gained - 1] - train[-1] <= (FOLLOWED + 2 * roughness(losses[gained - 1 :])) * train[gained - 1]:
         return None
     start, lowest, end = history[gained - 1], min(history[gained - 1 :], key=lambda it: it["val_loss"]), history[-1]
     risen = val[-1] > (1 + TURNED) * min(val) or mean(losses[-2:]) > (1 + 2 * TURNED) * lowest["val_loss"]
+    if not risen and config.get("warmup"):  # one cycle, at whose end the training loss always falls far
+        return None
     if not risen:
         return (
             f"Since epoch {gained} the training loss has fallen from {start['train_loss']:.2f} to "
@@ -198,10 +200,11 @@ def plateau_of(history: Sequence[dict]) -> str | None:
     return f"--patience {PATIENCE} {saved}, with {kept}."
 
 
-def praise_of(history: Sequence[dict], faults: set[str]) -> str | None:
+def praise_of(history: Sequence[dict], config: dict, faults: set[str]) -> str | None:
     """What is well with a run that has these faults, as the lab report says it of its runs; None if that is nothing."""
     val, qualities = column(history, "val_loss"), []
-    train_end, val_end = (median(column(history[-WINDOW:], f"{part}_loss")) for part in ("train", "val"))
+    end = history[-1:] if config.get("warmup") else history[-WINDOW:]  # of one cycle, the losses fall until the last
+    train_end, val_end = (median(column(end, f"{part}_loss")) for part in ("train", "val"))
     if "oscillation" not in faults and val_end <= (1 + 2 * TURNED) * min(smooth(val)):
         qualities.append(f"steady (the validation loss goes up and down by {100 * roughness(val):.1f} % an epoch)")
     if "overfitting" not in faults and val_end <= (1 + APART) * train_end:
