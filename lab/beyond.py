@@ -16,7 +16,8 @@ SIMPLECNN_RECIPE = Experiment("SimpleCNN", TASK1, {"recipe": True}, None, None)
 RESNET18_RECIPE = Experiment("ResNet-18", TASK2, {"recipe": True}, None, None)
 SIMPLECNN_SHORT = Experiment("SimpleCNN", TASK1, {"recipe": True, "epochs": 10}, None, None)
 RESNET18_SHORT = Experiment("ResNet-18", TASK2, {"recipe": True, "epochs": 10}, None, None)
-RECIPES = (SIMPLECNN_RECIPE, RESNET18_RECIPE, SIMPLECNN_SHORT, RESNET18_SHORT)
+WHOLE = (SIMPLECNN_RECIPE, RESNET18_RECIPE)
+RECIPES = (*WHOLE, SIMPLECNN_SHORT, RESNET18_SHORT)
 INGREDIENTS = ROOT / "benchmarks" / "ingredients.json"
 TAKEN_AWAY = {  # for a setting of SimpleCNN's recipe, the ingredient that it is, and what stands in its place
     "lr": ("a highest rate above the original's", "the original's rate"),

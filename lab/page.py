@@ -55,6 +55,7 @@ def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tas
         "summary": {task: summary(task, network(), output_dir) for task, (network, _, _) in tasks.items()},
         "trained": {task: trained(records[task][0]) if records[task] else "" for task in tasks},
         "figure": {run.name: figure(run, records, output_dir) for run in FIGURES},
+        "recipe": {run.task: figure(run, recipes, output_dir) for run in beyond.WHOLE},
         "cell": {run.name: cell(run, records, output_dir) for run in FIGURES},
         "comparison": {name: comparison(name, records, output_dir) for name in COMPARISONS},
         "two_blocks": third_block(records),
@@ -124,19 +125,19 @@ def comparison(name: str, records: Records, output_dir: Path) -> str:
 
 
 def figure(run: Experiment, records: Records, output_dir: Path) -> str:
-    """The curves of a run, their reading, and where it errs."""
-    title = f"**Figure {run.figure}: {run.title}**"
+    """The curves of a run, their reading, and where it errs; of a run that the original lacks without a number."""
+    title = f"**Figure {run.figure}: {run.title}**" if run.figure else f"**{title_of(run.name)}**"
     if not records[run.name]:
         return f"{title}: {missing(run, output_dir)}\n"
     record, *others = records[run.name]
     name, seed = record["run"], record["config"]["seed"]
     command = run.command(*(["--seed", str(seed)] if seed else []))
     best = best_of(record["history"])
-    original = f"{run.accuracy:.3f}" if run.loss is None else f"{run.loss:.3f} and {run.accuracy:.3f}"
+    original = " and ".join(f"{it:.3f}" for it in (run.loss, run.accuracy) if it is not None)
     caption = (
-        f"Test loss: {record['test_loss']:.3f}, test accuracy: **{record['test_accuracy']:.3f}** (original: "
-        f"{original}). Best epoch: {best['epoch']}, with a validation accuracy of {best['val_accuracy']:.3f}. "
-        f"`{command}`"
+        f"Test loss: {record['test_loss']:.3f}, test accuracy: **{record['test_accuracy']:.3f}**"
+        f"{f' (original: {original})' * bool(original)}. Best epoch: {best['epoch']}, with a validation accuracy of "
+        f"{best['val_accuracy']:.3f}. `{command}`"
     )
     if others:
         accuracies = column(records[run.name], "test_accuracy")
@@ -153,8 +154,9 @@ def figure(run: Experiment, records: Records, output_dir: Path) -> str:
     pictures = [picture(f"{name}_confusion", f"Confusion matrix of {words}", output_dir, resume)]
     if "mistakes" in record:  # older records have none
         pictures.append(picture(f"{name}_mistakes", f"The most confident mistakes of {words}", output_dir, resume))
-    errors = [errors, *pictures] if run.figure <= 2 else [folded(errors, "\n\n".join(pictures))]
-    return "\n\n".join([title, caption, why(run, records), curves, f"What the curves show:\n\n{reading}", *errors, ""])
+    errors = [errors, *pictures] if run.figure in (1, 2) else [folded(errors, "\n\n".join(pictures))]
+    reasons = [why(run, records)] if original else []
+    return "\n\n".join([title, caption, *reasons, curves, f"What the curves show:\n\n{reading}", *errors, ""])
 
 
 def worst_pair(confusion: list[list[int]]) -> str:
