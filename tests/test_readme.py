@@ -7,7 +7,7 @@ from pathlib import Path
 import common
 import report
 import task1_simplecnn
-from lab import flags, photos
+from lab import beyond, flags, photos
 from lab.cifar10 import CLASSES
 from lab.claims import FIGURES
 from lab.comparisons import ours
@@ -43,9 +43,15 @@ def test_what_task_1_prints_is_what_its_record_says(capsys):
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.817)." in task1_simplecnn.__doc__
 
 
+def test_the_table_of_recipes_is_that_of_the_report():
+    rows = [row for row in beyond.networks(RECORDS, RECORDS).splitlines() if "--recipe" in row]
+    assert len(rows) == len(beyond.RECIPES)
+    assert [row for row in README.splitlines() if row.startswith("| ") and ".py --recipe" in row] == rows
+
+
 def test_the_example_of_predict_is_what_the_committed_weights_say(sample, monkeypatch, capsys):
     monkeypatch.chdir(flags.ROOT)
-    command, *lines = re.search(r"python task1_simplecnn\.py (--predict .*(?:\n.+)+)\n```", README)[1].splitlines()
+    command, *lines = re.search(r"python task1_simplecnn\.py (.*--predict .*(?:\n.+)+)\n```", README)[1].splitlines()
     task1_simplecnn.main(command.split())
     assert capsys.readouterr().out.splitlines() == lines
     _, _, images, labels = sample
@@ -53,6 +59,19 @@ def test_the_example_of_predict_is_what_the_committed_weights_say(sample, monkey
         path = Path(line.partition(":")[0])
         (same,) = (images == photos.read_image(path)).all(dim=(1, 2, 3)).nonzero()
         assert CLASSES[labels[same]] == path.stem
+        assert predicted_by_readme(images[same : same + 1] / 255) == line.partition(": ")[2]
+
+
+def predicted_by_readme(images):
+    """What its example in Python makes of these images, told as --predict does."""
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    code, changed = re.subn(r"^images = torch.zeros.*$", "", code, flags=re.MULTILINE)
+    assert changed == 1
+    names = {"images": images}
+    exec(code, names)
+    probabilities = names["logits"].softmax(1)[0]
+    likeliest = probabilities.argsort(descending=True)[:3].tolist()
+    return ", ".join(f"{CLASSES[label]} {100 * probabilities[label]:.1f}%" for label in likeliest)
 
 
 def test_the_table_of_speed_is_what_was_measured():
