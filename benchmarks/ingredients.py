@@ -1,6 +1,6 @@
 """What is each ingredient of SimpleCNN's recipe worth? Take one away at a time, and look at the validation accuracy.
 
-    python benchmarks/ingredients.py             seven runs of task 1, one after the other
+    python benchmarks/ingredients.py             eight runs of task 1, one after the other
     python benchmarks/ingredients.py --resume    the same, but goes on with the runs in checkpoints/ingredients
 
 In place of an ingredient stands what the original has. Each result is written into benchmarks/ingredients.json, which

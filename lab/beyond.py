@@ -23,6 +23,7 @@ TAKEN_AWAY = {  # for a setting of SimpleCNN's recipe, the ingredient that it is
     "lr": ("a highest rate above the original's", "the original's rate"),
     "warmup": ("a rate that rises and falls in one cycle", "StepLR from the same rate"),
     "weight_decay": ("weight decay", "none"),
+    "label_smoothing": ("label smoothing", "none"),
     "dropout": ("no dropout", "the original's"),
     "average": ("the average of the weights", "the last weights"),
     "rotation": ("no rotation", "the original's"),
