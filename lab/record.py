@@ -58,7 +58,7 @@ def rate_of(config: dict, epoch: int) -> float:
 def size_of(config: dict, epoch: int) -> int:
     """Height and width of the images in an epoch, where they may grow from 32, in steps of 16.
 
-    The first size has an epoch less than the others, so that the last epoch always has the largest.
+    No size has more epochs than the next, and the last epoch always has the largest.
     Howard, "Training Imagenet in 3 hours for $25; and CIFAR10 for $0.26" (2018), calls it progressive resizing.
     """
     largest, growth = config.get("image_size", 32), config.get("growth")
