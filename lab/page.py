@@ -125,7 +125,7 @@ def comparison(name: str, records: Records, output_dir: Path) -> str:
 
 
 def figure(run: Experiment, records: Records, output_dir: Path) -> str:
-    """The curves of a run, their reading, and where it errs; of a run that the original lacks without a number."""
+    """The curves of a run, their reading, and where it errs. A run that the original does not have has no number."""
     title = f"**Figure {run.figure}: {run.title}**" if run.figure else f"**{title_of(run.name)}**"
     if not records[run.name]:
         return f"{title}: {missing(run, output_dir)}\n"

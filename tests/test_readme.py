@@ -59,14 +59,19 @@ def test_the_example_of_predict_is_what_the_committed_weights_say(sample, monkey
         path = Path(line.partition(":")[0])
         (same,) = (images == photos.read_image(path)).all(dim=(1, 2, 3)).nonzero()
         assert CLASSES[labels[same]] == path.stem
-        assert predicted_by_readme(images[same : same + 1] / 255) == line.partition(": ")[2]
+        pixels = images[same : same + 1] / 255
+        assert predicted_by_readme(pixels, "task1_simplecnn_recipe.pt") == line.partition(": ")[2]
+        task1_simplecnn.main(["--predict", str(path)])
+        told = capsys.readouterr().out.strip()
+        assert predicted_by_readme(pixels, "task1_simplecnn.pt") == told.partition(": ")[2]
 
 
-def predicted_by_readme(images):
-    """What its example in Python makes of these images, told as --predict does."""
+def predicted_by_readme(images, weights):
+    """What its example in Python makes of these images with these weights, told as --predict does."""
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     code, changed = re.subn(r"^images = torch.zeros.*$", "", code, flags=re.MULTILINE)
-    assert changed == 1
+    assert changed == 1 and "checkpoints/task1_simplecnn_recipe.pt" in code
+    code = code.replace("task1_simplecnn_recipe.pt", weights)
     names = {"images": images}
     exec(code, names)
     probabilities = names["logits"].softmax(1)[0]
