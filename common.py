@@ -121,8 +121,8 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
     if not run.no_norm:
         mean, std = statistics_of(images[:1] if run.statistics == "first image" else images[train])
     run.config = run.settings | {"mean": mean.tolist(), "std": std.tolist()}
-    if run.state and run.state["config"] != run.config:
-        raise SystemExit(f"{shown(run.files.state)} is of a run with other settings. {checkpoint.START_ANEW}")
+    if run.state and (other := checkpoint.other_setting(run.state["config"], run.config)):
+        raise SystemExit(f"{shown(run.files.state)} is of a run with another {other}. {checkpoint.START_ANEW}")
     print(f"Data:    {source}: {len(train):,} images to train, {len(val):,} to validate, {len(test):,} to test")
 
     def chosen(images: torch.Tensor, labels: torch.Tensor, which: torch.Tensor) -> Dataset:
@@ -225,7 +225,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> l
     history, best = checkpoint.begin_or_resume(run, learner, steps)
     drawn = -math.inf
     print("Loss and accuracy of each epoch (*: the best validation accuracy so far), time left:")
-    while len(history) < run.epochs and not out_of_patience(history, run.patience):
+    while len(history) < run.epochs and not out_of_patience(history, run.settings):
         metrics = train_and_validate(learner, train_set, val_set, run, epoch=len(history) + 1)
         history.append(metrics)
         faster.copy_back(rebuilt, model)
@@ -447,7 +447,7 @@ def show_result(model: nn.Module, run: Run) -> None:
     try:
         record = read_record(run.files.record, run.name, run.settings, flags.older(run.usual))
     except ValueError as error:
-        problem = f"{shown(run.files.record)} is damaged, or of another version: {error}."
+        problem = f"{shown(run.files.record)} cannot be used: {error}."
         raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
     gallery = "mistakes" in record and not run.files.mistakes.exists()  # older records have none

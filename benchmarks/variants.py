@@ -14,7 +14,9 @@ from lab.record import best_of
 def passed_on(description: str, argv: list[str]) -> list[str]:
     """The flags that a script passes on to the task: those that change no settings, for its results are kept."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    mode.add_argument("--restart", action="store_true", help="throw an interrupted run away")
     parser.add_argument("--device", help="where to train")
     parser.parse_args(argv)
     return argv
@@ -30,7 +32,8 @@ def train(task: ModuleType, script: str, argv: list[str], words: list[str], fold
 
     ``argv`` are the flags of the script, ``words`` further ones. The run's files go to ``folder``, which is its own.
     """
-    command = property(lambda run: shell.line([shell.interpreter(), shell.called(Path(script)), *argv]))
+    repeated = [word for word in argv if word not in ("--resume", "--restart")]  # which a message may add
+    command = property(lambda run: shell.line([shell.interpreter(), shell.called(Path(script)), *repeated]))
     places = ["--output-dir", str(folder), "--data-dir", str(cifar10.find(flags.ROOT))]  # so never the sample
     with mock.patch.multiple(task, **changed), mock.patch.object(flags.Run, "command", command):
         task.main([*places, *words, *argv])

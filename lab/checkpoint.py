@@ -92,11 +92,18 @@ def load_best(model: nn.Module, run: Run) -> dict:
     what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
     best = load(path, problem_of_best, what_to_do)
     load_weights(model, best["model"], path, what_to_do)
-    for name, value in run.settings.items():
-        found = best["config"].get(name, older(run.usual)[name])
-        if found != value:
-            raise SystemExit(f"{shown(path)} is of a run with another {name}, {found!r}.")
+    if other := other_setting(older(run.usual) | best["config"], run.settings):
+        raise SystemExit(f"{shown(path)} is of a run with another {other}. {what_to_do}")
     return best
+
+
+def other_setting(found: dict, wanted: dict) -> str | None:
+    """The first setting that is not as wanted, and both values; None if there is none.
+
+    A run's name tells which flags it had. So this is one of DEFAULTS or RECIPE, which have been changed since.
+    """
+    name = next((name for name in wanted if found.get(name) != wanted[name]), None)
+    return f"{name}: {found.get(name)!r}, not {wanted[name]!r}" if name else None
 
 
 def problem_of_best(best: dict) -> str | None:
@@ -181,11 +188,11 @@ def problem_of_state(state: dict, run: Run) -> str | None:
     """What is wrong with a state beside its weights and its optimizer, or None."""
     history, environments = state["history"], state["environments"]
     json.dumps([history, environments, state["config"]])  # TypeError: one of them holds a tensor
-    parts = {"model", "optimizer", "best"} | ({"average"} if run.average else set())
+    parts = {"model", "optimizer", "best"} | ({"average"} if state["config"].get("average") else set())
     if missing := parts - state.keys():
         return f"it has no {min(missing)}"
-    if not 0 < len(history) <= run.epochs:
-        return f"its history has {len(history)} of {run.epochs} epochs"
+    if not 0 < len(history) <= (epochs := state["config"]["epochs"]):
+        return f"its history has {len(history)} of {epochs} epochs"
     return problem_of_history(history, state["config"]) or problem_of_environments(environments, history)
 
 
@@ -198,8 +205,8 @@ def announce(run: Run) -> None:
     try:
         accuracy = read_record(run.files.record, run.name, run.settings, older(run.usual))["test_accuracy"]
         result, again = f"with a test accuracy of {accuracy:.3f}", not run.files.state.exists()
-    except (ValueError, OSError):
-        result, again = "but its record cannot be read", False
+    except (ValueError, OSError) as error:
+        result, again = f"but its record cannot be used: {error}", False
     print(
         f"{run.name} has finished before, {result} ({shown(run.files.record)}). Its files stay until this new run has "
         "finished, and are then replaced."

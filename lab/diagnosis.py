@@ -42,7 +42,8 @@ def diagnose(record: dict) -> list[Finding]:
 
     ``record`` is a run's, as :mod:`lab.record` describes it; its test result may be missing.
     """
-    history, config = record["history"], record["config"]
+    config, size = record["config"], record["history"][-1].get("image_size")
+    history = [it for it in record["history"] if it.get("image_size") == size]  # losses on two sizes do not compare
     evidence = faults_of(history, config)
     faults = [Finding(name, text, advice_for(name, history, config)) for name, text in evidence.items() if text]
     names = {fault.name for fault in faults}
@@ -51,7 +52,7 @@ def diagnose(record: dict) -> list[Finding]:
     if "a quick look" in names:  # nothing else is to be turned yet
         keep = "a quick look", "overfitting"
         faults = [fault._replace(advice=fault.advice * (fault.name in keep)) for fault in faults]
-    elif "no convergence" not in names and (praise := praise_of(history, config, names)):
+    elif not names & {"no convergence", "a cycle cut short"} and (praise := praise_of(history, config, names)):
         faults.insert(0, Finding("good", praise))
     return faults + oddities_of(record)
 
@@ -59,7 +60,8 @@ def diagnose(record: dict) -> list[Finding]:
 def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
     """For the name of each fault that is looked for, the evidence; None if there is none."""
     if len(history) < SHORT:
-        return {"too short to read": f"{len(history)} of at least {SHORT} epochs."}
+        full = " with images of the full size" * (history[-1]["epoch"] > len(history))
+        return {"too short to read": f"{len(history)} of at least {SHORT} epochs{full}."}
     if (lowest := min(column(history, "train_loss"))) > LEARNED:
         evidence = f"The training loss has never been below {lowest:.2f}, and guessing costs {GUESSING:.2f}."
         return {"nothing learned": evidence}
@@ -72,6 +74,7 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
         )
     faults["oscillation"] = oscillation_of(history, config)
     if config.get("warmup"):  # one cycle: its rate falls to nothing, and the losses with it, however many epochs it has
+        faults["a cycle cut short"] = cut_of(history[-1], config)
         faults["no convergence"] = failure_of(history)
         faults["overfitting"] = overfitting_of(history, config)
         return faults
@@ -82,14 +85,14 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
         if not faults["no convergence"] and not faults["overfitting"]:
             faults["underfitting"] = underfitting_of(history)
         if train >= FEW and not faults["no convergence"]:
-            faults["plateau"] = plateau_of(history)
+            faults["plateau"] = plateau_of(history, config)
     return faults
 
 
 def advice_for(name: str, history: Sequence[dict], config: dict) -> str:
     """What to turn next where this fault was found."""
     given = {flag for flag, value in config.items() if value}
-    if len(history) == config["epochs"]:
+    if history[-1]["epoch"] == config["epochs"]:
         given.discard("patience")  # it has stopped nothing
     if images_of(config)[0] >= FEW:
         given -= {"limit", "sample"}
@@ -112,8 +115,7 @@ def print_reading(record: dict) -> None:
 
 
 def oscillation_of(history: Sequence[dict], config: dict) -> str | None:
-    history = [epoch for epoch in history if epoch.get("image_size") == history[-1].get("image_size")]
-    val = column(history, "val_loss")  # where images grow, of the largest: with each new size, it jumps
+    val = column(history, "val_loss")
     windows = [roughness(val[first : first + SHORT]) for first in range(len(val) - SHORT + 1)]
     worst = max(windows, default=0)
     if worst <= SWING * math.sqrt(5000 / images_of(config)[1]):  # on fewer images, chance moves it more
@@ -122,6 +124,16 @@ def oscillation_of(history: Sequence[dict], config: dict) -> str | None:
     return (
         f"Between epochs {first} and {first + SHORT - 1} the validation loss goes up and down by {100 * worst:.0f} % "
         f"an epoch; in the last {SHORT} epochs by {100 * windows[-1]:.0f} %."
+    )
+
+
+def cut_of(last: dict, config: dict) -> str | None:
+    """Where --patience has stopped one cycle before its end."""
+    if last["epoch"] == config["epochs"]:
+        return None
+    return (
+        f"The run has stopped after {last['epoch']} of {config['epochs']} epochs, at a learning rate of "
+        f"{last['learning_rate']:.2g}, which was to fall to nothing."
     )
 
 
@@ -146,8 +158,8 @@ def failure_of(history: Sequence[dict]) -> str | None:
     if not level or len(val) - gained < SHORT or train[-1] <= GUESSING / 2:
         return None
     return (
-        f"The losses have hardly fallen since epoch {gained}, and that of training ends at {end:.2f}, more than half "
-        f"of what guessing costs ({GUESSING:.2f})."
+        f"The losses have hardly fallen since epoch {history[gained - 1]['epoch']}, and that of training ends at "
+        f"{end:.2f}, more than half of what guessing costs ({GUESSING:.2f})."
     )
 
 
@@ -162,7 +174,7 @@ def overfitting_of(history: Sequence[dict], config: dict) -> str | None:
         return None
     if not risen:
         return (
-            f"Since epoch {gained} the training loss has fallen from {start['train_loss']:.2f} to "
+            f"Since epoch {start['epoch']} the training loss has fallen from {start['train_loss']:.2f} to "
             f"{end['train_loss']:.2f}, and the validation loss has hardly moved: {start['val_loss']:.2f} then, "
             f"{lowest['val_loss']:.2f} at its lowest (epoch {lowest['epoch']}), {end['val_loss']:.2f} at the end."
         )
@@ -189,9 +201,9 @@ def underfitting_of(history: Sequence[dict]) -> str | None:
     return f"The training loss stands still at {after:.2f}, with a training accuracy of {accuracy:.3f}."
 
 
-def plateau_of(history: Sequence[dict]) -> str | None:
-    epochs = range(1, len(history) + 1)
-    stop = next((epoch for epoch in epochs if out_of_patience(history[:epoch], PATIENCE)), len(history))
+def plateau_of(history: Sequence[dict], config: dict) -> str | None:
+    epochs, config = range(1, len(history) + 1), config | {"patience": PATIENCE}
+    stop = next((epoch for epoch in epochs if out_of_patience(history[:epoch], config)), len(history))
     early, best = best_of(history[:stop])["val_accuracy"], best_of(history)["val_accuracy"]
     if len(history) - stop < PATIENCE or best - early > LOST:
         return None
@@ -209,8 +221,8 @@ def praise_of(history: Sequence[dict], config: dict, faults: set[str]) -> str | 
         qualities.append(f"steady (the validation loss goes up and down by {100 * roughness(val):.1f} % an epoch)")
     if "overfitting" not in faults and val_end <= (1 + APART) * train_end:
         qualities.append(f"no overfitting (training and validation loss end at {train_end:.2f} and {val_end:.2f})")
-    since = last_gain(val)
-    if not faults & {"oscillation", "overfitting", "still falling"} and len(val) - since >= LONG:
+    since = history[last_gain(val) - 1]["epoch"]
+    if not faults & {"oscillation", "overfitting", "still falling"} and history[-1]["epoch"] - since >= LONG:
         qualities.append(f"levelled off (the validation loss has hardly moved since epoch {since})")
     return f"{'; '.join(qualities)}.".capitalize() if qualities else None
 
@@ -218,15 +230,16 @@ def praise_of(history: Sequence[dict], config: dict, faults: set[str]) -> str | 
 def oddities_of(record: dict) -> list[Finding]:
     """What every reader asks about, and is no mistake."""
     history, config, best = record["history"], record["config"], best_of(record["history"])
-    findings, augmented = [], config.get("augmented_validation", True)
-    apart = " and on images that are not augmented" * (not augmented and not config["no_aug"])
-    apart += ", and by the average of the weights" * bool(config.get("average"))
+    findings, augmented, dropout = [], config.get("augmented_validation", True), config.get("dropout", 0.5) > 0
+    apart = ["without dropout"] * dropout
+    apart += ["on images that are not augmented"] * (not augmented and not config["no_aug"])
+    apart += ["by the average of the weights"] * bool(config.get("average"))
     ahead = [it["val_accuracy"] > it["train_accuracy"] and it["val_loss"] < it["train_loss"] for it in history]
     if sum(ahead) > 2 / 3 * len(history):
         evidence = (
             f"This holds in {sum(ahead)} of {len(history)} epochs, and is no mistake: training is measured during an "
-            "epoch, while the weights still improve, and with dropout, where a network has it; validation comes after "
-            f"the epoch, without dropout{apart}."
+            f"epoch, while the weights still improve{', and with dropout, where a network has it' * dropout}; "
+            f"validation comes after the epoch{', ' * bool(apart)}{' and '.join(apart)}."
         )
         findings.append(Finding("validation better than training", evidence))
     test = record.get("test_accuracy", 0)

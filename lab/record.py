@@ -22,9 +22,15 @@ def best_of(history: list[dict]) -> dict:
     return max(history, key=lambda epoch: (epoch.get("image_size", 0), epoch["val_accuracy"]))
 
 
-def out_of_patience(history: list[dict], patience: int | None) -> bool:
-    """Whether the last ``patience`` epochs brought no new best; never if it is None."""
-    return bool(patience and history) and len(history) - best_of(history)["epoch"] >= patience
+def out_of_patience(history: list[dict], config: dict) -> bool:
+    """Whether the last epochs, as many as ``config["patience"]`` says, brought no new best; never if it is None.
+
+    Where images grow, not before they have: a new size is what brings the next best.
+    """
+    patience = config["patience"]
+    if not patience or not history or size_of(config, len(history)) < size_of(config, config["epochs"]):
+        return False
+    return len(history) - best_of(history)["epoch"] >= patience
 
 
 def images_of(config: dict) -> tuple[int, int]:
@@ -131,7 +137,7 @@ def problem_of_record(record: dict, run: str, settings: dict) -> str | None:
             return f"its {name} is {config[name]}, not {value}"
     if problem := problem_of_statistics(config) or problem_of_history(history, config):
         return problem
-    stopped_early = len(history) < config["epochs"] and out_of_patience(history, config["patience"])
+    stopped_early = len(history) < config["epochs"] and out_of_patience(history, config)
     if len(history) != config["epochs"] and not stopped_early:
         return f"its history has {len(history)} of {config['epochs']} epochs"
     if problem := problem_of_environments(record["environments"], history):

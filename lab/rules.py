@@ -45,6 +45,10 @@ RULES = {  # for each fault that is looked for: what it is found by, and what to
         "Lower the learning rate (--lr) by a factor of 3 to 10. If the losses then fall smoothly, but end as high, the "
         "network is too small, or something is wrong with the data.",
     ),
+    "a cycle cut short": (
+        "In a run with --recipe, --patience has stopped it before its last epoch.",
+        "Leave out --patience, or give the whole cycle fewer --epochs: its last ones, at small rates, bring a lot.",
+    ),
     "still falling": (
         f"In the last {SHORT} epochs, the validation loss has fallen by more than {100 * GAIN:.0f} %, and by more than "
         "it goes up and down.",

@@ -141,7 +141,8 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
     (tmp_path / "plots" / f"{RUN}.json").write_text("{")
     train(tmp_path, *WORDS)
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{RUN} has finished before, but its record cannot be read (") and "--resume" not in first
+    unusable = f"{RUN} has finished before, but its record cannot be used: it is cut short, or no JSON ("
+    assert first.startswith(unusable) and "--resume" not in first
     train(tmp_path, *WORDS, "--restart")
     assert capsys.readouterr().out.startswith(said)
 

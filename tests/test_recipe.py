@@ -17,7 +17,7 @@ import task2_resnet18
 from benchmarks import ingredients
 from lab import beyond, faster, files, flags, record
 from lab.checkpoint import START_ANEW, STATE_FORMAT, upgrade
-from lab.diagnosis import diagnose, oscillation_of
+from lab.diagnosis import diagnose
 from lab.recipe import EVERY, schedule_for
 
 TASKS = pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
@@ -124,19 +124,87 @@ def test_the_best_epoch_is_one_with_the_largest_images():
     history = [{"epoch": n, "image_size": size, "val_accuracy": it} for n, (size, it) in enumerate(both, 1)]
     assert record.best_of(history)["epoch"] == 4
     assert record.best_of(history[:2])["epoch"] == 2
-    assert not record.out_of_patience(history[:3], 1) and record.out_of_patience(history, 1)
 
 
-def test_jumps_where_images_grow_are_no_oscillation():
-    def found(sizes):
-        losses = [(1.0 if epoch % 2 else 2.0) if epoch < 13 else 1.0 for epoch in range(1, 29)]
-        both = zip(losses, sizes, strict=True)
-        history = [{"epoch": n, "val_loss": loss, "image_size": size} for n, (loss, size) in enumerate(both, 1)]
-        return oscillation_of(history, {"limit": None, "sample": False})
+def test_patience_waits_until_the_images_have_grown():
+    config = {"image_size": 64, "growth": 0.5, "epochs": 8, "patience": 1}
+    sizes = [record.size_of(config, epoch) for epoch in range(1, 9)]
+    history = [{"epoch": n, "image_size": size, "val_accuracy": 1 / n} for n, size in enumerate(sizes, 1)]
+    assert [record.out_of_patience(history[:n], config) for n in range(9)] == [False] * 5 + [True] * 4
+    of_one_size = [it | {"image_size": 64} for it in history]
+    assert record.out_of_patience(of_one_size[:2], config | {"growth": 0.0})
+    assert not record.out_of_patience(history, config | {"patience": None})
 
-    assert found([32] * 6 + [48] * 7 + [64] * 15) is None
-    assert "Between epochs 1 and 10" in found([64] * 28)
-    assert found([32] * 25 + [64] * 3) is None  # too few to tell
+
+def read(losses, sizes, epochs=None, train=None):
+    """What is found in the validation losses of a run by ResNet-18's recipe, with images of these sizes."""
+    config = parse(task2_resnet18).settings | {"epochs": epochs or len(losses)}
+    rows = zip(losses, train or losses, sizes, strict=True)
+    history = [
+        {
+            "epoch": epoch,
+            "learning_rate": record.rate_of(config, epoch),
+            "image_size": size,
+            "train_loss": train_loss,
+            "val_loss": loss,
+            "train_accuracy": 0.5,
+            "val_accuracy": 0.5,
+        }
+        for epoch, (loss, train_loss, size) in enumerate(rows, 1)
+    ]
+    return {finding.name: finding for finding in diagnose({"history": history, "config": config})}
+
+
+GROWN = [32] * 6 + [48] * 7 + [64] * 15
+
+
+def test_curves_are_read_where_all_images_are_of_the_full_size():
+    jumps = [(1.0 if epoch % 2 else 2.0) if epoch < 13 else 1.0 for epoch in range(1, 29)]
+    assert "oscillation" not in read(jumps, GROWN)
+    assert "Between epochs 1 and 10" in read(jumps, [64] * 28)["oscillation"].evidence
+    short = "3 of at least 10 epochs with images of the full size."
+    assert read(jumps, [32] * 25 + [64] * 3)["too short to read"].evidence == short
+    risen = [0.3] * 13 + [1.0] * 15  # by images of another size
+    falls = [1.0 * 0.95**epoch for epoch in range(28)]
+    assert "overfitting" not in read(risen, GROWN, train=falls)
+    assert "lowest in epoch 1:" in read(risen, [64] * 28, train=falls)["overfitting"].evidence
+    turns = [0.3] * 13 + [0.9, 0.8, 0.7, 0.6] + [0.6 + 0.03 * epoch for epoch in range(11)]
+    assert "lowest in epoch 17: 0.60" in read(turns, GROWN, train=falls)["overfitting"].evidence
+
+
+def test_a_cycle_that_patience_cuts_short_is_not_praised():
+    falls = [0.3 + 0.9**epoch for epoch in range(28)]
+    assert [*read(falls, GROWN)] == ["good"]
+    found = read(falls, GROWN, epochs=40)
+    assert [*found] == ["a cycle cut short"]
+    assert "after 28 of 40 epochs, at a learning rate of 0.041, which" in found["a cycle cut short"].evidence
+    assert found["a cycle cut short"].advice.startswith("Leave out --patience")
+
+
+@pytest.mark.parametrize("changed", [{"weight_decay": 0.25}, {"average": 0.0}, {"epochs": 2}])
+def test_what_a_changed_recipe_finds_of_an_older_one_is_not_called_damaged(
+    tmp_path, monkeypatch, without_pictures, changed, capsys
+):
+    ((name, value),) = changed.items()
+    words = ["--recipe", "--sample", "--limit", "20"]
+    monkeypatch.setattr(task1_simplecnn, "RECIPE", task1_simplecnn.RECIPE | {"epochs": 3})
+    train(tmp_path / "finished", *words)
+    train_until(3, monkeypatch, tmp_path / "unfinished", *words)
+    before = task1_simplecnn.RECIPE[name]
+    wanted, of_record = f"{name}: {before}, not {value}", f"its {name} is {before}, not {value}"
+    monkeypatch.setattr(task1_simplecnn, "RECIPE", task1_simplecnn.RECIPE | changed)
+
+    def refused(folder, *mode):
+        with pytest.raises(SystemExit) as refusal:
+            train(tmp_path / folder, *words, *mode)
+        return refusal.value.code
+
+    assert f"is of a run with another {wanted}. {START_ANEW}" in refused("unfinished", "--resume")
+    assert f"is of a run with another {wanted}. To train it: " in refused("finished", "--test")
+    assert f"cannot be used: {of_record}" in refused("finished", "--resume")
+    capsys.readouterr()
+    train(tmp_path / "finished", *words)
+    assert f"but its record cannot be used: {of_record}" in capsys.readouterr().out
 
 
 def test_a_record_that_is_older_than_a_part_of_the_recipe_is_not_of_this_recipe():
