@@ -126,7 +126,7 @@ def ingredients(recipes: Records) -> str:
     The whole recipe in it is that of seed 0, which the other runs have, too: so all have the same validation images.
     """
     whole = recipes[SIMPLECNN_RECIPE.name]
-    if len(whole) < 2 or whole[0]["config"]["seed"] != 0 or not INGREDIENTS.exists():
+    if len(whole) < 3 or whole[0]["config"]["seed"] != 0 or not INGREDIENTS.exists():
         return NOT_YET
     results = json.loads(INGREDIENTS.read_text())
     if not results["recipe"].items() <= whole[0]["config"].items():
@@ -142,7 +142,7 @@ def ingredients(recipes: Records) -> str:
     head = "| taken away | in its place | validation accuracy | points lost |\n|---|---|---|---|"
     chance = (
         f"Chance may do {points(may)} points: twice the standard deviation over {len(full)} seeds of the whole "
-        f"recipe, {ours(full)}, times √2. That is a weak estimate, and rather too large: the runs of the table have "
-        "the seed, and so the validation images, in common."
+        f"recipe, {ours(full)}, times √2. From so few seeds that is a weak estimate: the true deviation may well be "
+        "half of it, or twice. It counts, too, that each seed has other validation images; those of the table have not."
     )
     return "\n\n".join(filter(None, ["\n".join([head, *rows]), chance, unlike([whole[0], *results["runs"]])]))

@@ -210,8 +210,8 @@ def unlike(records: Sequence[dict]) -> str:
             runs_of.setdefault(conditions(it), {})[flags.title(record["run"]) + start] = None
     if len(runs_of) < 2:
         return ""
-    kinds = "; ".join(f"{kind}: {' and '.join(runs)}" for kind, runs in runs_of.items())
-    return f"Not all of these runs were trained under the same conditions. {kinds}."
+    kinds = "\n".join(f"- {kind}: {'; '.join(runs)}" for kind, runs in runs_of.items())
+    return f"Not all of these runs were trained under the same conditions:\n\n{kinds}"
 
 
 COMPARISONS = {  # for each picture: the runs on each of its rows, and the function that says what follows

@@ -15,7 +15,7 @@ import common
 import task1_simplecnn
 import task2_resnet18
 from benchmarks import ingredients
-from lab import beyond, faster, files, flags, record
+from lab import beyond, faster, files, flags, photos, record
 from lab.checkpoint import START_ANEW, STATE_FORMAT, upgrade
 from lab.diagnosis import diagnose
 from lab.recipe import EVERY, schedule_for
@@ -303,6 +303,26 @@ def test_a_state_without_its_average_or_moments_is_refused(tmp_path, monkeypatch
         assert f"(it has no {missing}). {START_ANEW}" in refusal.value.code
 
 
+def test_a_photo_is_enlarged_as_the_images_were(tmp_path, capsys):
+    run = parse(task2_resnet18, "--output-dir", tmp_path)
+    torch.manual_seed(0)
+    model, mean, std = task2_resnet18.ResNet18().eval(), [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+    (tmp_path / "checkpoints").mkdir()
+    config = run.settings | {"mean": mean, "std": std}
+    torch.save({"model": model.state_dict(), "config": config, "epoch": 1, "val_accuracy": 0.5}, run.files.best)
+    cat = flags.ROOT / "lab" / "examples" / "cat.png"
+    task2_resnet18.main(["--recipe", "--device", "cpu", "--output-dir", str(tmp_path), "--predict", str(cat)])
+    pixels = tv.normalize(photos.read_image(cat) / 255, mean, std)[None]
+
+    def told(size):
+        with torch.no_grad():
+            likeliest = model(tv.resize(pixels, [size, size])).softmax(1)[0].topk(3)
+        both = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        return f"{cat}: {', '.join(f'{common.CLASSES[number]} {probability:.1%}' for number, probability in both)}\n"
+
+    assert capsys.readouterr().out == told(64) != told(32)
+
+
 def test_images_are_normalized_by_those_that_train(official):
     run = parse(task1_simplecnn, "--data-dir", official)
     train_set, _, _ = common.load_data(run)
@@ -424,6 +444,7 @@ def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monk
     runs.append({"run": "y", "without": "lr", "val_accuracy": 0.84, "environments": environments})
     of_recipe = {"recipe": {"warmup": whole[0]["config"]["warmup"]}, "runs": runs}
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe))
+    assert beyond.ingredients({beyond.SIMPLECNN_RECIPE.name: whole[:2]}) == "*(not run yet)*"  # no yardstick
     text = beyond.ingredients(recipes)
     _, _, nothing, lr, average, _, chance = text.splitlines()
     assert nothing == "| nothing | | 0.880 | |"  # with the same seed, and so on the same images
@@ -433,6 +454,11 @@ def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monk
     assert "0.8700 ± 0.0100 (n = 3)" in chance
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe | {"recipe": {"warmup": 0.7}}))
     assert beyond.ingredients(recipes) == "*(not run yet)*"  # with this recipe
+
+
+def test_the_report_tells_which_ingredients_are_not_taken_away():
+    assert task1_simplecnn.RECIPE.keys() - beyond.TAKEN_AWAY == {"epochs", "optimizer", "augmented_validation"}
+    assert "Not taken away are the number of epochs; AdamW, " in (flags.ROOT / "lab" / "page.md").read_text()
 
 
 def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monkeypatch):

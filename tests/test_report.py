@@ -429,8 +429,8 @@ def test_the_third_block_is_held_against_chance(tmp_path, monkeypatch):
     assert against(0.75, 0.76, 0.77).startswith("Here, with this one setting, none of 3 such")
     assert "three: -0.1 points, within chance (±0.16)." in against(0.811, 0.812, 0.813)
     assert against(0.75, 0.76, 0.77, threads=1).endswith(
-        "cpu, float32, 1 thread, torch 2.14.1: two; cpu, float32, 2 threads, torch 2.14.1: SimpleCNN "
-        "and SimpleCNN, seed 1 and SimpleCNN, seed 2."
+        "cpu, float32, 1 thread, torch 2.14.1: two\n- cpu, float32, 2 threads, torch 2.14.1: SimpleCNN; "
+        "SimpleCNN, seed 1; SimpleCNN, seed 2"
     )
 
 
@@ -518,8 +518,8 @@ def test_runs_that_were_not_trained_alike_are_named_under_their_comparison():
     assert "conditions" not in conclusion("normalization", records)
     records[NO_NORM.name][0]["environments"][0] |= {"precision": "bfloat16", "threads": 1}
     assert conclusion("normalization", records).endswith(
-        "\n\nNot all of these runs were trained under the same conditions. cpu, float32, 2 threads, torch 2.14.1: "
-        "ResNet-18; cpu, bfloat16, 1 thread, torch 2.14.1: ResNet-18, no normalization."
+        "\n\nNot all of these runs were trained under the same conditions:\n\n- cpu, float32, 2 threads, torch 2.14.1: "
+        "ResNet-18\n- cpu, bfloat16, 1 thread, torch 2.14.1: ResNet-18, no normalization"
     )
 
 
@@ -527,8 +527,8 @@ def test_a_run_that_went_on_under_other_conditions_is_named_with_its_epochs():
     records = {run.name: [record_of(run)] for run in (BASELINE, NO_NORM)}
     environments = records[BASELINE.name][0]["environments"]
     environments.append(environments[0] | {"from_epoch": 31, "threads": 1})
-    told = "2 threads, torch 2.14.1: ResNet-18 and ResNet-18, no normalization; cpu, float32, 1 thread, torch 2.14.1: "
-    assert conclusion("normalization", records).endswith(f"{told}ResNet-18 from epoch 31 on.")
+    told = "2 threads, torch 2.14.1: ResNet-18; ResNet-18, no normalization\n- cpu, float32, 1 thread, torch 2.14.1: "
+    assert conclusion("normalization", records).endswith(f"{told}ResNet-18 from epoch 31 on")
 
 
 def test_a_reason_why_ours_is_lower_is_not_given_where_it_is_higher(tmp_path, without_layers):
