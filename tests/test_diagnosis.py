@@ -94,6 +94,9 @@ REAL = {
     # Very smooth, with a shoulder from epoch 11 to 16, as the rate rises to its highest. Training falls until the end,
     # validation hardly any more in the last fifteen epochs; they meet in epoch 71. Validation never rises.
     "task1_simplecnn_recipe": ["good", "validation better than training"],
+    # The other seeds look the same; the shoulder is flatter.
+    "task1_simplecnn_recipe_seed1": ["good", "validation better than training"],
+    "task1_simplecnn_recipe_seed2": ["good", "validation better than training"],
     # Smooth, and validation is below training until both meet in the last epoch.
     "task1_simplecnn_recipe_epochs10": ["good", "validation better than training"],
     # At 64x64, validation falls smoothly, and at the end hardly any more; training goes on, to two thirds of it. Before
