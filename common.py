@@ -447,7 +447,7 @@ def show_result(model: nn.Module, run: Run) -> None:
     try:
         record = read_record(run.files.record, run.name, run.settings, flags.older(run.usual))
     except ValueError as error:
-        problem = f"{shown(run.files.record)} cannot be used: {error}."
+        problem = f"{shown(run.files.record)} is damaged, of another version or of other settings: {error}."
         raise SystemExit(f"{problem} To train this run anew: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
     gallery = "mistakes" in record and not run.files.mistakes.exists()  # older records have none

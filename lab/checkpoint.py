@@ -186,12 +186,12 @@ def upgrade(state: dict, run: Run) -> None:
 
 def problem_of_state(state: dict, run: Run) -> str | None:
     """What is wrong with a state beside its weights and its optimizer, or None."""
-    history, environments = state["history"], state["environments"]
+    history, environments, epochs = state["history"], state["environments"], state["config"]["epochs"]
     json.dumps([history, environments, state["config"]])  # TypeError: one of them holds a tensor
     parts = {"model", "optimizer", "best"} | ({"average"} if state["config"].get("average") else set())
     if missing := parts - state.keys():
         return f"it has no {min(missing)}"
-    if not 0 < len(history) <= (epochs := state["config"]["epochs"]):
+    if not 0 < len(history) <= epochs:
         return f"its history has {len(history)} of {epochs} epochs"
     return problem_of_history(history, state["config"]) or problem_of_environments(environments, history)
 

@@ -201,7 +201,7 @@ def test_what_a_changed_recipe_finds_of_an_older_one_is_not_called_damaged(
 
     assert f"is of a run with another {wanted}. {START_ANEW}" in refused("unfinished", "--resume")
     assert f"is of a run with another {wanted}. To train it: " in refused("finished", "--test")
-    assert f"cannot be used: {of_record}" in refused("finished", "--resume")
+    assert f"of other settings: {of_record}" in refused("finished", "--resume")
     capsys.readouterr()
     train(tmp_path / "finished", *words)
     assert f"but its record cannot be used: {of_record}" in capsys.readouterr().out
