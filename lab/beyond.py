@@ -143,6 +143,7 @@ def ingredients(recipes: Records) -> str:
     chance = (
         f"Chance may do {points(may)} points: twice the standard deviation over {len(full)} seeds of the whole "
         f"recipe, {ours(full)}, times √2. From so few seeds that is a weak estimate: the true deviation may well be "
-        "half of it, or twice. It counts, too, that each seed has other validation images; those of the table have not."
+        "twice as large, and one or two of these runs may differ by more with nothing behind it. On the other hand, "
+        "each seed has other validation images, and the runs of the table have the same ones."
     )
     return "\n\n".join(filter(None, ["\n".join([head, *rows]), chance, unlike([whole[0], *results["runs"]])]))

@@ -170,7 +170,10 @@ def differences(before: dict, now: dict) -> list[str]:
 
 def load_state(run: Run) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used."""
-    return load(run.files.state, lambda state: upgrade(state, run) or problem_of_state(state, run), START_ANEW)
+    state = load(run.files.state, lambda state: upgrade(state, run) or problem_of_state(state, run), START_ANEW)
+    if other := other_setting(state["config"], run.settings):
+        raise SystemExit(f"{shown(run.files.state)} is of a run with another {other}. {START_ANEW}")
+    return state
 
 
 def upgrade(state: dict, run: Run) -> None:

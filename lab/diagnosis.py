@@ -52,7 +52,9 @@ def diagnose(record: dict) -> list[Finding]:
     if "a quick look" in names:  # nothing else is to be turned yet
         keep = "a quick look", "overfitting"
         faults = [fault._replace(advice=fault.advice * (fault.name in keep)) for fault in faults]
-    elif not names & {"no convergence", "a cycle cut short"} and (praise := praise_of(history, config, names)):
+    elif "a cycle cut short" in names:  # nor here, for what else is found may be gone at small rates
+        faults = [fault._replace(advice=fault.advice * (fault.name == "a cycle cut short")) for fault in faults]
+    elif "no convergence" not in names and (praise := praise_of(history, config, names)):
         faults.insert(0, Finding("good", praise))
     return faults + oddities_of(record)
 
@@ -132,8 +134,8 @@ def cut_of(last: dict, config: dict) -> str | None:
     if last["epoch"] == config["epochs"]:
         return None
     return (
-        f"The run has stopped after {last['epoch']} of {config['epochs']} epochs, at a learning rate of "
-        f"{last['learning_rate']:.2g}, which was to fall to nothing."
+        f"The run has stopped after {last['epoch']} of {config['epochs']} epochs, the last of which began at a "
+        f"learning rate of {last['learning_rate']:.2g}; the whole cycle ends at almost 0."
     )
 
 

@@ -46,7 +46,7 @@ RULES = {  # for each fault that is looked for: what it is found by, and what to
         "network is too small, or something is wrong with the data.",
     ),
     "a cycle cut short": (
-        "In a run with --recipe, --patience has stopped it before its last epoch.",
+        "--patience has stopped a run with --recipe before its last epoch.",
         "Leave out --patience, or give the whole cycle fewer --epochs: its last ones, at small rates, bring a lot.",
     ),
     "still falling": (

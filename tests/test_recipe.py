@@ -19,6 +19,7 @@ from lab import beyond, faster, files, flags, photos, record
 from lab.checkpoint import START_ANEW, STATE_FORMAT, upgrade
 from lab.diagnosis import diagnose
 from lab.recipe import EVERY, schedule_for
+from lab.rules import RULES
 
 TASKS = pytest.mark.parametrize("task", [task1_simplecnn, task2_resnet18])
 
@@ -177,8 +178,13 @@ def test_a_cycle_that_patience_cuts_short_is_not_praised():
     assert [*read(falls, GROWN)] == ["good"]
     found = read(falls, GROWN, epochs=40)
     assert [*found] == ["a cycle cut short"]
-    assert "after 28 of 40 epochs, at a learning rate of 0.041, which" in found["a cycle cut short"].evidence
-    assert found["a cycle cut short"].advice.startswith("Leave out --patience")
+    (cut,) = found.values()
+    assert "after 28 of 40 epochs, the last of which began at a learning rate of 0.041;" in cut.evidence
+    assert cut.advice == RULES["a cycle cut short"][1]
+    turned = [0.6 + 0.03 * abs(epoch - 16) for epoch in range(28)]
+    found = read(turned, GROWN, epochs=40, train=[0.95**epoch for epoch in range(28)])
+    assert [name for name, finding in found.items() if finding.advice] == ["a cycle cut short"]
+    assert "overfitting" in found
 
 
 @pytest.mark.parametrize("changed", [{"weight_decay": 0.25}, {"average": 0.0}, {"epochs": 2}])
@@ -199,7 +205,9 @@ def test_what_a_changed_recipe_finds_of_an_older_one_is_not_called_damaged(
             train(tmp_path / folder, *words, *mode)
         return refusal.value.code
 
-    assert f"is of a run with another {wanted}. {START_ANEW}" in refused("unfinished", "--resume")
+    for mode in ([], ["--resume"]):  # neither tells to go on with what cannot go on
+        told = refused("unfinished", *mode)
+        assert f"is of a run with another {wanted}. {START_ANEW}" in told and "--resume" not in told
     assert f"is of a run with another {wanted}. To train it: " in refused("finished", "--test")
     assert f"of other settings: {of_record}" in refused("finished", "--resume")
     capsys.readouterr()
