@@ -210,7 +210,8 @@ def announce(run: Run) -> None:
         accuracy = read_record(run.files.record, run.name, run.settings, older(run.usual))["test_accuracy"]
         result, again = f"with a test accuracy of {accuracy:.3f}", not run.files.state.exists()
     except (ValueError, OSError) as error:
-        result, again = f"but its record cannot be used: {error}", False
+        reason = error.strerror if isinstance(error, OSError) else error  # without its number, and the path once more
+        result, again = f"but its record cannot be used: {reason}", False
     print(
         f"{run.name} has finished before, {result} ({shown(run.files.record)}). Its files stay until this new run has "
         "finished, and are then replaced."

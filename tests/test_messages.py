@@ -146,6 +146,12 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
     train(tmp_path, *WORDS, "--restart")
     assert capsys.readouterr().out.startswith(said)
 
+    (tmp_path / "plots" / f"{RUN}.json").unlink()
+    (tmp_path / "plots" / f"{RUN}.json").mkdir()  # which cannot be read
+    train_until(2, monkeypatch, tmp_path, *WORDS)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{RUN} has finished before, but its record cannot be used: Is a directory (")
+
 
 def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsys):
     train(tmp_path, *WORDS, "--resume")
