@@ -146,4 +146,8 @@ def ingredients(recipes: Records) -> str:
         "twice as large, and one or two of these runs may differ by more with nothing behind it. On the other hand, "
         "each seed has other validation images, and the runs of the table have the same ones."
     )
-    return "\n\n".join(filter(None, ["\n".join([head, *rows]), chance, unlike([whole[0], *results["runs"]])]))
+    done = column(results["runs"], "without")
+    left = "; ".join(ingredient for name, (ingredient, _) in TAKEN_AWAY.items() if name not in done)
+    not_yet = f"Not taken away yet: {left}." if left else ""
+    alike = unlike([whole[0], *results["runs"]])
+    return "\n\n".join(filter(None, ["\n".join([head, *rows]), not_yet, chance, alike]))
