@@ -122,7 +122,8 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
         mean, std = statistics_of(images[:1] if run.statistics == "first image" else images[train])
     run.config = run.settings | {"mean": mean.tolist(), "std": std.tolist()}
     if run.state and run.state["config"] != run.config:
-        other = checkpoint.other_setting(run.state["config"], run.config) or "set of settings"
+        same = run.state["config"].keys() == run.config.keys()
+        other = "set of images, by their mean and standard deviation" if same else "set of settings"
         raise SystemExit(f"{shown(run.files.state)} is of a run with another {other}. {checkpoint.START_ANEW}")
     print(f"Data:    {source}: {len(train):,} images to train, {len(val):,} to validate, {len(test):,} to test")
 

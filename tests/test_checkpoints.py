@@ -365,7 +365,8 @@ def test_a_full_memory_is_no_damage(left, tmp_path, monkeypatch, capsys, kind):
 
 
 @pytest.mark.parametrize(
-    "damage", ["older", "cut short", "changed", "other settings", "more settings", "another network's"]
+    "damage",
+    ["older", "cut short", "changed", "other settings", "more settings", "other images", "another network's"],
 )
 def test_resuming_refuses_what_does_not_belong_together(unfinished, left, tmp_path, damage):
     changes, told = {}, "is damaged, or no checkpoint of these scripts"
@@ -375,6 +376,9 @@ def test_resuming_refuses_what_does_not_belong_together(unfinished, left, tmp_pa
     elif damage == "more settings":  # of a version to come
         changes = {"config": unfinished[0]["config"] | {"momentum": 0.9}}
         told = "is of a run with another set of settings"
+    elif damage == "other images":
+        changes = {"config": unfinished[0]["config"] | {"mean": [0.5, 0.5, 0.5]}}
+        told = "is of a run with another set of images, by their mean"
     elif damage == "another network's":
         changes, told = {"model": torchvision.models.resnet18().state_dict()}, "holds the weights of another network"
     elif damage == "older":  # of the time when the best weights were in a second file
