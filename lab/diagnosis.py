@@ -75,19 +75,18 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
             f"{error:.3f}."
         )
     faults["oscillation"] = oscillation_of(history, config)
-    if config.get("warmup"):  # one cycle: its rate falls to nothing, and the losses with it, however many epochs it has
+    cycle = config.get("warmup")  # one: its rate falls to nothing, and the losses with it, however many epochs it has
+    if cycle:
         faults["a cycle cut short"] = cut_of(history[-1], config)
-        faults["no convergence"] = failure_of(history)
-        faults["overfitting"] = overfitting_of(history, config)
-        return faults
-    faults["still falling"] = fall_of(history)
-    if not faults["still falling"]:
-        faults["no convergence"] = failure_of(history)
-        faults["overfitting"] = overfitting_of(history, config)
-        if not faults["no convergence"] and not faults["overfitting"]:
-            faults["underfitting"] = underfitting_of(history)
-        if train >= FEW and not faults["no convergence"]:
-            faults["plateau"] = plateau_of(history, config)
+    elif fall := fall_of(history):
+        return faults | {"still falling": fall}
+    if failure := failure_of(history):
+        return faults | {"no convergence": failure}
+    faults["overfitting"] = overfitting_of(history, config)
+    if not cycle and not faults["overfitting"]:
+        faults["underfitting"] = underfitting_of(history)
+    if not cycle and train >= FEW:
+        faults["plateau"] = plateau_of(history, config)
     return faults
 
 
@@ -226,7 +225,9 @@ def praise_of(history: Sequence[dict], config: dict, faults: set[str]) -> str | 
     since = history[last_gain(val) - 1]["epoch"]
     if not faults & {"oscillation", "overfitting", "still falling"} and history[-1]["epoch"] - since >= LONG:
         qualities.append(f"levelled off (the validation loss has hardly moved since epoch {since})")
-    return f"{'; '.join(qualities)}.".capitalize() if qualities else None
+    first = history[0]["epoch"]
+    where = f"from epoch {first} on, with images of the full size: " if first > 1 else ""
+    return f"{where}{'; '.join(qualities)}.".capitalize() if qualities else None
 
 
 def oddities_of(record: dict) -> list[Finding]:

@@ -91,7 +91,13 @@ SETTINGS = {  # in the order of a run's name
     ),
     "batch_size": Setting("batch", "batches of {}", None, "images a step", integer(2, 45_000)),
     "epochs": Setting("epochs", "{} epochs", None, "passes over the data", integer(1, 100_000)),
-    "patience": Setting("patience", "patience {}", None, "stop after N epochs without a new best", integer(1, 100_000)),
+    "patience": Setting(
+        "patience",
+        "patience {}",
+        None,
+        "stop after N epochs without a new best; not while images grow",
+        integer(1, 100_000),
+    ),
     "seed": Setting("seed", "seed {}", 0, "seed of everything random", integer(0, 2**31 - 1)),
     "limit": Setting(
         "limit", "{} images", None, "a quick look: N images, N/10 to validate, N/10 to test", integer(10, 45_000)

@@ -76,7 +76,7 @@ RULES = {  # for each fault that is looked for: what it is found by, and what to
 FALL_AGAIN = "Let the rate fall (leave out --constant-lr), or begin with a lower one (--lr)."
 MORE_IMAGES = "More images are the best cure: take all of them."
 INSTEAD = {  # what to turn next in a run that has one of these flags
-    "too short to read": {"patience": "Train for more epochs (more --patience) before you change anything."},
+    "too short to read": {"patience": "Train for more epochs (more --patience, or none) before you change anything."},
     "oscillation": {
         "no_norm": "Leave out --no-norm: with normalized images, training is steadier.",
         "constant_lr": FALL_AGAIN,

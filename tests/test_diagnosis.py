@@ -235,7 +235,7 @@ def test_a_quick_look_is_not_praised(few):
 
 
 def test_findings_do_not_contradict_each_other():
-    """On prefixes of real runs, and on made ones, whose loss may turn, level off or learn nothing at all."""
+    """On prefixes of real runs, and on made ones, whose losses may turn, level off or learn nothing at all."""
     histories = [json.loads((flags.ROOT / f"plots/{run}.json").read_text())["history"] for run in REAL]
     prefixes = [history[:epochs] for history in histories for epochs in range(10, 81)]
     generator = random.Random(3)
@@ -244,9 +244,13 @@ def test_findings_do_not_contradict_each_other():
         floor, rise = generator.uniform(0, 2), generator.choice([0, 0, 0.01, 0.05])
         turn, train = generator.randrange(5, 40), falling(start, end, pace)
         val = lambda epoch: max(train(epoch), floor) + rise * max(0, epoch - turn)  # noqa: B023, E731
-        prefixes.append(curves(train, val, epochs=generator.randrange(10, 80), noise=generator.choice([0.005, 0.02])))
-    for history in prefixes:
-        found = read(history)
+        epochs, noise = generator.randrange(10, 80), generator.choice([0.005, 0.02])
+        prefixes.append(curves(train, val, epochs=epochs, noise=noise))
+        rises = lambda epoch: train(epoch) + 0.02 * max(0, epoch - turn)  # noqa: B023, E731
+        prefixes.append(curves(rises, val, epochs=epochs, noise=noise))
+    cycle = {"warmup": 0.2, "epochs": 80}
+    for history, settings in [*((it, {}) for it in prefixes), *((it, cycle) for it in prefixes[::5])]:
+        found = read(history, **settings)
         for one, other in (
             ("still falling", "overfitting"),
             ("still falling", "plateau"),

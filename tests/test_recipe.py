@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tv
 from test_augmentation import one_after_the_other
-from test_runs import assert_same_run, train, train_until
+from test_runs import assert_same_run, interrupt_in_epoch, train, train_until
 from torch import nn
 
 import common
@@ -137,9 +137,9 @@ def test_patience_waits_until_the_images_have_grown():
     assert not record.out_of_patience(history, config | {"patience": None})
 
 
-def read(losses, sizes, epochs=None, train=None):
+def read(losses, sizes, epochs=None, train=None, patience=None):
     """What is found in the validation losses of a run by ResNet-18's recipe, with images of these sizes."""
-    config = parse(task2_resnet18).settings | {"epochs": epochs or len(losses)}
+    config = parse(task2_resnet18).settings | {"epochs": epochs or len(losses), "patience": patience}
     rows = zip(losses, train or losses, sizes, strict=True)
     history = [
         {
@@ -185,6 +185,21 @@ def test_a_cycle_that_patience_cuts_short_is_not_praised():
     found = read(turned, GROWN, epochs=40, train=[0.95**epoch for epoch in range(28)])
     assert [name for name, finding in found.items() if finding.advice] == ["a cycle cut short"]
     assert "overfitting" in found
+    (short,) = read(falls, [32] * 19 + [64] * 9, epochs=40, patience=9).values()
+    assert short.name == "too short to read" and "more --patience, or none" in short.advice
+
+
+def test_where_images_have_grown_epochs_keep_their_numbers():
+    falls = [0.9**epoch for epoch in range(28)]
+    levels = [0.5] * 6 + [0.9] * 7 + [0.6] * 15
+    good = read(levels, GROWN, train=falls[:13] + [0.55] * 15)["good"].evidence
+    assert good.startswith("From epoch 14 on, with images of the full size: steady (") and "no overfitting" in good
+    assert "From epoch" not in read(falls, [64] * 28)["good"].evidence
+    high = [2.2 - 0.01 * epoch for epoch in range(13)] + [1.4] * 15
+    assert "hardly fallen since epoch 14," in read(high, GROWN)["no convergence"].evidence
+    bend = [1.0] * 13 + [0.9, 0.8, 0.7] + [0.6] * 24
+    grown = [32] * 6 + [48] * 7 + [64] * 27
+    assert "has hardly moved since epoch 17" in read(bend, grown)["good"].evidence
 
 
 @pytest.mark.parametrize("changed", [{"weight_decay": 0.25}, {"average": 0.0}, {"epochs": 2}])
@@ -454,10 +469,15 @@ def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monk
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe))
     assert beyond.ingredients({beyond.SIMPLECNN_RECIPE.name: whole[:2]}) == "*(not run yet)*"  # no yardstick
     text = beyond.ingredients(recipes)
-    _, _, nothing, lr, average, _, chance = text.splitlines()
+    _, _, nothing, lr, average, _, not_yet, _, chance = text.splitlines()
     assert nothing == "| nothing | | 0.880 | |"  # with the same seed, and so on the same images
     assert lr.endswith("| the original's rate | 0.840 | +4.00, more than chance |")
     assert average.endswith("| the last weights | 0.855 | +2.50, within chance |")
+    assert not_yet.startswith("Not taken away yet: a rate that rises and falls in one cycle; weight decay; label")
+    assert not_yet.endswith("; no rotation; normalization by all training images.")
+    runs += [runs[0] | {"without": name} for name in beyond.TAKEN_AWAY.keys() - {"average", "lr"}]
+    (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe))
+    assert "Not taken away yet" not in beyond.ingredients(recipes)
     assert chance.startswith("Chance may do 2.83 points")  # 2 * 0.01 * sqrt(2)
     assert "0.8700 ± 0.0100 (n = 3)" in chance
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe | {"recipe": {"warmup": 0.7}}))
@@ -491,10 +511,17 @@ def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monke
 
     ingredients.main(["--device", "cpu"])  # trains nothing
     assert json.loads((tmp_path / "ingredients.json").read_text())["runs"] == results
-    changed = task1_simplecnn.RECIPE | {"epochs": 1, "lr": 0.02}
+    changed = task1_simplecnn.RECIPE | {"epochs": 2, "lr": 0.02}
     monkeypatch.setattr(ingredients, "RECIPE", changed)
     monkeypatch.setattr(ingredients, "TAKEN_AWAY", ["warmup"])
-    ingredients.main(["--device", "cpu"])
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        interrupt_in_epoch(patch, 2)
+        ingredients.main(["--device", "cpu"])
+    with pytest.raises(SystemExit, match=r"ingredients\.py --device cpu --restart"):
+        ingredients.main(["--device", "cpu"])
+    steps = interrupt_in_epoch(monkeypatch, None)
+    ingredients.main(["--device", "cpu", "--restart"])
+    assert steps == [1, 2]
     (path,) = (tmp_path / "warmup" / "plots").glob("*.json")
     assert json.loads(path.read_text())["config"]["lr"] == 0.02
     assert json.loads((tmp_path / "ingredients.json").read_text())["recipe"] == changed
