@@ -29,7 +29,9 @@ def main(argv: list[str]) -> None:
         if name not in [run["without"] for run in results["runs"]]:
             changed = {"__doc__": __doc__, "RECIPE": RECIPE | {name: (flags.PLAIN | DEFAULTS)[name]}}
             found = train(task1_simplecnn, __file__, argv, ["--recipe"], RUNS / name, **changed)
-            keep({"run": f"SimpleCNN's recipe without {name}", "without": name} | found, results, INGREDIENTS)
+            keep(
+                {"run": f"SimpleCNN's recipe, {name} as in the original", "without": name} | found, results, INGREDIENTS
+            )
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ def oddities_of(record: dict) -> list[Finding]:
         evidence = (
             f"This holds in {sum(ahead)} of {len(history)} epochs, and is no mistake: training is measured during an "
             f"epoch, while the weights still improve{', and with dropout, where a network has it' * dropout}; "
-            f"validation comes after the epoch{', ' * bool(apart)}{' and '.join(apart)}."
+            f"validation comes after the epoch{''.join(f', {how}' for how in apart)}."
         )
         findings.append(Finding("validation better than training", evidence))
     test = record.get("test_accuracy", 0)
