@@ -100,8 +100,7 @@ def load_best(model: nn.Module, run: Run) -> dict:
 def other_setting(found: dict, wanted: dict) -> str | None:
     """The first setting that is not as wanted, and both values; None if there is none.
 
-    A run's name tells which flags it had. So where the name is right, DEFAULTS or RECIPE have been changed since, or
-    the images are others.
+    A run's name tells which flags it had. So where the name is right, DEFAULTS or RECIPE have been changed since.
     """
     name = next((name for name in wanted if found.get(name) != wanted[name]), None)
     return f"{name}: {found.get(name)!r}, not {wanted[name]!r}" if name else None

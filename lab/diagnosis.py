@@ -75,7 +75,7 @@ def faults_of(history: Sequence[dict], config: dict) -> dict[str, str | None]:
             f"{error:.3f}."
         )
     faults["oscillation"] = oscillation_of(history, config)
-    cycle = config.get("warmup")  # one: its rate falls to nothing, and the losses with it, however many epochs it has
+    cycle = config.get("warmup")  # its rate falls to nothing, and the losses with it, however many epochs it has
     if cycle:
         faults["a cycle cut short"] = cut_of(history[-1], config)
     elif fall := fall_of(history):
