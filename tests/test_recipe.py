@@ -489,7 +489,7 @@ def test_the_report_tells_which_ingredients_are_not_taken_away():
     assert "Not taken away are the number of epochs; AdamW, " in (flags.ROOT / "lab" / "page.md").read_text()
 
 
-def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monkeypatch):
+def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ingredients, "RUNS", tmp_path)
     monkeypatch.setattr(ingredients, "INGREDIENTS", tmp_path / "ingredients.json")
     monkeypatch.setattr(ingredients, "RECIPE", task1_simplecnn.RECIPE | {"epochs": 2})  # two averages
@@ -516,7 +516,8 @@ def test_each_ingredient_is_taken_away_and_nothing_else(made_up, tmp_path, monke
     monkeypatch.setattr(ingredients, "TAKEN_AWAY", ["warmup"])
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         interrupt_in_epoch(patch, 2)
-        ingredients.main(["--device", "cpu"])
+        ingredients.main(["--device", "cpu", "--restart"])
+    assert "ingredients.py --device cpu --resume" in capsys.readouterr().err  # and not --restart as well
     with pytest.raises(SystemExit, match=r"ingredients\.py --device cpu --restart"):
         ingredients.main(["--device", "cpu"])
     steps = interrupt_in_epoch(monkeypatch, None)
