@@ -149,5 +149,6 @@ def ingredients(recipes: Records) -> str:
     done = column(results["runs"], "without")
     left = "; ".join(ingredient for name, (ingredient, _) in TAKEN_AWAY.items() if name not in done)
     not_yet = f"Not taken away yet: {left}." if left else ""
-    alike = unlike([whole[0], *results["runs"]])
+    others = [run | {"run": f"all but *{TAKEN_AWAY[run['without']][0]}*"} for run in results["runs"]]
+    alike = unlike([whole[0] | {"run": "the whole recipe"}, *others])
     return "\n\n".join(filter(None, ["\n".join([head, *rows]), not_yet, chance, alike]))

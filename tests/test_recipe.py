@@ -476,8 +476,13 @@ def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monk
     assert not_yet.startswith("Not taken away yet: a rate that rises and falls in one cycle; weight decay; label")
     assert not_yet.endswith("; no rotation; normalization by all training images.")
     runs += [runs[0] | {"without": name} for name in beyond.TAKEN_AWAY.keys() - {"average", "lr"}]
+    faster = whole[0]["environments"][0] | {"threads": 7, "from_epoch": 2}
+    runs[1] |= {"environments": [*environments, faster]}
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe))
-    assert "Not taken away yet" not in beyond.ingredients(recipes)
+    text = beyond.ingredients(recipes)
+    assert "Not taken away yet" not in text
+    assert ": the whole recipe; all but *the average of the weights*; all but " in text
+    assert text.endswith(": all but *a highest rate above the original's* from epoch 2 on")
     assert chance.startswith("Chance may do 2.83 points")  # 2 * 0.01 * sqrt(2)
     assert "0.8700 ± 0.0100 (n = 3)" in chance
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe | {"recipe": {"warmup": 0.7}}))
