@@ -28,9 +28,8 @@ def main(argv: list[str]) -> None:
     for name in TAKEN_AWAY:
         if name not in [run["without"] for run in results["runs"]]:
             changed = {"__doc__": __doc__, "RECIPE": RECIPE | {name: (flags.PLAIN | DEFAULTS)[name]}}
-            run = {"run": f"SimpleCNN's recipe, {name} as in the original", "without": name}
-            run |= train(task1_simplecnn, __file__, argv, ["--recipe"], RUNS / name, **changed)
-            keep(run, results, INGREDIENTS)
+            found = train(task1_simplecnn, __file__, argv, ["--recipe"], RUNS / name, **changed)
+            keep({"without": name} | found, results, INGREDIENTS)
 
 
 if __name__ == "__main__":

@@ -463,8 +463,8 @@ def test_ingredients_are_judged_by_the_spread_of_the_whole_recipe(tmp_path, monk
     recipes = {beyond.SIMPLECNN_RECIPE.name: whole}
     assert beyond.ingredients(recipes) == "*(not run yet)*"
     environments = whole[0]["environments"]
-    runs = [{"run": "x", "without": "average", "val_accuracy": 0.855, "environments": environments}]
-    runs.append({"run": "y", "without": "lr", "val_accuracy": 0.84, "environments": environments})
+    runs = [{"without": "average", "val_accuracy": 0.855, "environments": environments}]
+    runs.append({"without": "lr", "val_accuracy": 0.84, "environments": environments})
     of_recipe = {"recipe": {"warmup": whole[0]["config"]["warmup"]}, "runs": runs}
     (tmp_path / "ingredients.json").write_text(json.dumps(of_recipe))
     assert beyond.ingredients({beyond.SIMPLECNN_RECIPE.name: whole[:2]}) == "*(not run yet)*"  # no yardstick
