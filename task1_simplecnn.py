@@ -17,7 +17,7 @@ import common
 from lab.opening import open_run
 
 DEFAULTS = {"task": "task1_simplecnn", "epochs": 80, "batch_size": 128, "lr": 0.001}
-RECIPE = {  # --recipe: what one would choose today, and why; REPORT.md has what most of it is worth
+RECIPE = {  # --recipe: what one would choose today, and why; REPORT.md tells what most of these are worth
     "epochs": 80,  # a schedule that ends at 0 uses all the epochs that it is given
     "optimizer": "AdamW",  # Adam, whose weight decay does not depend on the size of the gradients
     "lr": 0.01,  # the highest rate, ten times the original's: in as many epochs, larger steps learn more
