@@ -1,9 +1,7 @@
 """What a checkpoint holds: saved, verified, loaded; and the one state from which an unfinished run goes on."""
 
+import hashlib
 import io
-import json
-import platform
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +10,15 @@ from typing import NoReturn
 import torch
 from torch import nn
 
-from lab import exits
+from lab import record as records
 from lab.files import atomic_write, shown
-from lab.flags import Run, older
-from lab.precision import precision_of
-from lab.recipe import Learner
-from lab.record import (
-    best_of,
-    environments_of,
-    first_problem,
-    problem_of_environments,
-    problem_of_history,
-    problem_of_statistics,
-    read_record,
-)
+from lab.learner import Learner
+from lab.run import Run
+from lab.settings import settings_of
 
-STATE_FORMAT = 4  # 1 had the best weights in a second file; 2 one environment, and the schedule; 3 always Adam
+STATE_FORMAT = 5
 START_ANEW = "With --restart this run begins anew."
+OUT_OF_MEMORY = "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"
 ADAM = "step", "exp_avg", "exp_avg_sq"
 MOMENTS = {"Adam": ADAM, "AdamW": ADAM, "SGD": ("momentum_buffer",)}  # what each optimizer keeps for a weight
 
@@ -53,20 +43,28 @@ def load(path: Path, problem_of: Callable[[dict], str | None], what_to_do: str) 
         raise SystemExit(f"There is no {shown(path)}. {what_to_do}") from None
     try:
         with zipfile.ZipFile(content) as archive:
-            # torch.load does not look at the checksums, and reads nothing of an entry whose attributes say "folder".
-            changed = archive.testzip() or any(entry.external_attr for entry in archive.infolist())
-        if changed:
-            refuse(path, "wrong checksum", what_to_do)
+            if archive.testzip():  # torch.load does not look at the checksums
+                refuse(path, "wrong checksum", what_to_do)
         content.seek(0)
         checkpoint = torch.load(content, map_location="cpu", weights_only=True)
-        problem = first_problem(problem_of, checkpoint) if isinstance(checkpoint, dict) else "it is no dictionary"
+        problem = (
+            records.first_problem(problem_of, checkpoint) if isinstance(checkpoint, dict) else "it is no dictionary"
+        )
     except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
-        if exits.is_full_memory(error):
+        if is_full_memory(error):
             raise
         problem = type(error).__name__
     if problem:
         refuse(path, problem, what_to_do)
     return checkpoint
+
+
+def is_full_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory; on a CPU, PyTorch has no type of its own for it."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(known in words for known in OUT_OF_MEMORY)
+    )
 
 
 def refuse(path: Path, problem: str, what_to_do: str) -> NoReturn:
@@ -79,40 +77,11 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
-        name = type(getattr(model, "module", model)).__name__  # what an average is of
+        name = type(getattr(model, "module", model)).__name__  # of an average, what it averages
         raise SystemExit(f"{shown(path)} holds the weights of another network than {name}. {what_to_do}") from None
     for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all() or (name.endswith("running_var") and tensor.min() < 0):
-            refuse(path, f"its {name} cannot be", what_to_do)
-
-
-def load_best(model: nn.Module, run: Run) -> dict:
-    """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
-    path = run.files.best
-    what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
-    best = load(path, problem_of_best, what_to_do)
-    load_weights(model, best["model"], path, what_to_do)
-    if other := other_setting(older(run.usual) | best["config"], run.settings):
-        raise SystemExit(f"{shown(path)} is of a run with another {other}. {what_to_do}")
-    return best
-
-
-def other_setting(found: dict, wanted: dict) -> str | None:
-    """The first setting that is not as wanted, and both values; None if there is none.
-
-    A run's name tells which flags it had. So where the name is right, DEFAULTS or RECIPE have been changed since.
-    """
-    name = next((name for name in wanted if found.get(name) != wanted[name]), None)
-    return f"{name}: {found.get(name)!r}, not {wanted[name]!r}" if name else None
-
-
-def problem_of_best(best: dict) -> str | None:
-    """What is wrong with a finished run's checkpoint beside its weights."""
-    config, epoch, accuracy = best["config"], best["epoch"], best["val_accuracy"]
-    json.dumps([config, epoch, accuracy])  # TypeError: one of them is a tensor
-    if epoch < 1 or not 0 <= accuracy <= 1:
-        return "its epoch or val_accuracy cannot be"
-    return problem_of_statistics(config) if "model" in best else "it has no model"
+        if not tensor.isfinite().all():
+            refuse(path, f"its {name} is not finite", what_to_do)
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -126,181 +95,126 @@ def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def environment(run: Run) -> dict:
-    """What the numbers of a run depend on beside its settings."""
-    device = run.device
-    return {
-        "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
-        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
-        "precision": precision_of(run),
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-    }
+# ---------------------------------------------------------------- which network it is
+
+
+def fingerprint(model: nn.Module) -> dict[str, object]:
+    """What tells a network from one with other layers: class, number of parameters, a digest of its printed form."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    printed = hashlib.sha256(repr(model).encode()).hexdigest()[:16]
+    return {"class": type(model).__name__, "parameters": parameters, "printed": printed}
+
+
+@torch.inference_mode()
+def logits_of_one_image(model: nn.Module, size: int) -> list[float]:
+    """The logits of an image of noise, [3, size, size]: they tell, too, whether an activation is another."""
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return model.eval()(image.to(next(model.parameters()).device))[0].tolist()
+
+
+def check_network(model: nn.Module, network: dict, size: int | None = None) -> None:
+    """ValueError: the record or checkpoint with this ``network`` is of another one than ``model``.
+
+    With a ``size`` of its images, ``model`` has the weights of the checkpoint, and its logits are compared, too.
+    """
+    now = fingerprint(model)
+    if different := [name for name in now if now[name] != network[name]]:
+        raise ValueError(f"{network['class']} had other layers then than {now['class']} has now ({different[0]})")
+    if size and network["logits"]:
+        pairs = zip(network["logits"], logits_of_one_image(model, size), strict=True)
+        if max(abs(before - after) for before, after in pairs) > 1e-3 * max(map(abs, network["logits"])):
+            raise ValueError(f"with the same weights, {network['class']} computed something else then")
+
+
+# ---------------------------------------------------------------- the best weights of a finished run
+
+
+def load_best(model: nn.Module, run: Run) -> dict:
+    """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
+    path = run.files.best
+    what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
+    best = load(path, problem_of_best, what_to_do)
+    if other := records.other_setting(settings_of(best["config"]), run.settings):
+        raise SystemExit(f"{shown(path)} is of a run with another {other}. {what_to_do}")
+    load_weights(model, best["model"], path, what_to_do)
+    try:
+        check_network(model, best["config"]["network"], run.settings.image_size)
+    except ValueError as error:
+        raise SystemExit(f"{shown(path)} cannot be used: {error}. {what_to_do}") from None
+    return best
+
+
+def problem_of_best(best: dict) -> str | None:
+    """What is wrong with a finished run's checkpoint beside its weights."""
+    settings_of(best["config"])
+    if best["epoch"] < 1 or not 0 <= best["val_accuracy"] <= 1:
+        return "its epoch or val_accuracy cannot be"
+    return records.problem_of_statistics(best["config"]) if "model" in best else "it has no model"
 
 
 # ---------------------------------------------------------------- the state of an unfinished run
 
 
-def save_state(
-    run: Run, history: list[dict], best: dict[str, torch.Tensor], model: nn.Module, learner: Learner
-) -> None:
+def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner: Learner) -> None:
     """Save all that the next epoch depends on. No random state is among it, because each epoch seeds its own."""
-    state = {"format": STATE_FORMAT, "config": run.config, "environments": environments(run, history)}
-    state |= {"history": history, "best": best}
-    state |= {"model": model.state_dict(), "optimizer": learner.optimizer.state_dict()}
+    state = {"format": STATE_FORMAT} | {name: record[name] for name in ("config", "environments", "history")}
+    state |= {"best": best, "model": learner.model.state_dict(), "optimizer": learner.optimizer.state_dict()}
     if learner.average:
         state["average"] = learner.average.state_dict()
-    save(run.files.state, state, run.name)
+    save(path, state, record["run"])
 
 
-def environments(run: Run, history: list[dict]) -> list[dict]:
-    """One for each set of conditions under which the epochs of ``history`` were trained, with its first epoch."""
-    before, done = (run.state["environments"], len(run.state["history"])) if run.state else ([], 0)
-    now = environment(run)
-    if len(history) == done or (before and not differences(before[-1], now)):
-        return before
-    return [*before, {"from_epoch": done + 1} | now]
-
-
-def differences(before: dict, now: dict) -> list[str]:
-    """In which of the conditions that both know two environments differ."""
-    return [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
-
-
-def load_state(run: Run) -> dict:
+def load_state(path: Path) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used."""
-    state = load(run.files.state, lambda state: upgrade(state, run) or problem_of_state(state, run), START_ANEW)
-    if other := other_setting(state["config"], run.settings):
-        raise SystemExit(f"{shown(run.files.state)} is of a run with another {other}. {START_ANEW}")
-    return state
+    return load(path, problem_of_state, START_ANEW)
 
 
-def upgrade(state: dict, run: Run) -> None:
-    """Bring a state to today's format; SystemExit if that cannot be done."""
-    if state.get("format") not in (2, 3, STATE_FORMAT):
-        other = "was left by another version of these scripts, which can go on with it"
-        raise SystemExit(f"{shown(run.files.state)} {other}. {START_ANEW}")
-    if state["format"] == 2:
-        state["environments"] = environments_of(state.pop("environment"))
-    if state["format"] < STATE_FORMAT:
-        state |= {"format": STATE_FORMAT, "optimizer": state.pop("adam")}
-    state["config"] = older(run.usual) | state["config"]
-
-
-def problem_of_state(state: dict, run: Run) -> str | None:
+def problem_of_state(state: dict) -> str | None:
     """What is wrong with a state beside its weights and its optimizer, or None."""
-    history, environments, epochs = state["history"], state["environments"], state["config"]["epochs"]
-    json.dumps([history, environments, state["config"]])  # TypeError: one of them holds a tensor
-    parts = {"model", "optimizer", "best"} | ({"average"} if state["config"].get("average") else set())
+    if state["format"] != STATE_FORMAT:
+        return "another version of these scripts left it, which can go on with it"
+    history, environments, settings = state["history"], state["environments"], settings_of(state["config"])
+    parts = {"model", "optimizer", "best"} | ({"average"} if settings.average else set())
     if missing := parts - state.keys():
         return f"it has no {min(missing)}"
-    if not 0 < len(history) <= epochs:
-        return f"its history has {len(history)} of {epochs} epochs"
-    return problem_of_history(history, state["config"]) or problem_of_environments(environments, history)
+    if len(history) > settings.epochs:
+        return f"its history has {len(history)} of {settings.epochs} epochs"
+    return records.problem_of_history(history, settings) or records.problem_of_environments(environments, history)
 
 
-def announce(run: Run) -> None:
-    """Say what there is already of a run that is about to be trained: a result, or nothing to resume."""
-    if run.resume and not run.state:
-        print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
-    if not run.files.record.exists():
-        return
-    try:
-        accuracy = read_record(run.files.record, run.name, run.settings, older(run.usual))["test_accuracy"]
-        result, again = f"with a test accuracy of {accuracy:.3f}", not run.files.state.exists()
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error  # without its number, and the path once more
-        result, again = f"but its record cannot be used: {reason}", False
-    print(
-        f"{run.name} has finished before, {result} ({shown(run.files.record)}). Its files stay until this new run has "
-        "finished, and are then replaced."
-        + f" To see the old result instead (until the first epoch is done): {run.command} --resume" * again
-        + f"; to test the old model: {run.command} --test" * again
-    )
+def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dict[str, torch.Tensor]:
+    """Go on from an unfinished run: set what trains, and history and environments of ``record``, to what they were.
 
-
-def unfinished_state(run: Run) -> dict | None:
-    """What an interrupted run of this name left to go on from, or None; SystemExit if it cannot or must not be used."""
-    if run.restart or not run.files.state.exists():
-        return None
-    state = load_state(run)
-    if not run.resume:
-        go_on, begin = (f"{run.command} --{word}" for word in ("resume", "restart"))
-        raise SystemExit(f"{how_far(run, state)} To go on: {go_on}; to throw that away and begin again: {begin}")
-    print(how_far(run, state))
-    if changed := differences(state["environments"][-1], environment(run)):
-        print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changed)}")
-    return state
-
-
-def begin_or_resume(run: Run, learner: Learner, steps: int) -> tuple[list[dict], dict | None]:
-    """The history and best weights so far; sets what trains to what it was. With --restart, removes what there is.
-
-    Of the optimizer, only its moments are taken from the state, and nothing of the schedule, which has made ``steps``
-    in each epoch: all else is as the settings say. Raises SystemExit: the state is that of another network.
+    Returns the best weights so far. Of the optimizer's state only its moments are restored: all else is as the settings
+    say. Raises SystemExit: the state cannot be used, or is of other settings, images or another network.
     """
-    if run.restart:
-        for path in (run.files.state, run.files.live):
-            path.unlink(missing_ok=True)
-    if not run.state:
-        return [], None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the optimizer has not made its steps
-        for _ in range(steps * len(run.state["history"])):
-            learner.scheduler.step()
-    if found := first_problem(resume_optimizer, learner.optimizer, run):
-        refuse(run.files.state, found, START_ANEW)
+    state, wanted = load_state(path), settings_of(record["config"])
+    other = records.other_setting(settings_of(state["config"]), wanted)
+    if not other and state["config"]["network"] != record["config"]["network"]:
+        other = "network"
+    if not other and state["config"] != record["config"]:
+        other = "set of images, by their mean and standard deviation"
+    if other:
+        raise SystemExit(f"{shown(path)} is of a run with another {other}. {START_ANEW}")
+    load_weights(model, state["best"], path, START_ANEW)
+    load_weights(learner.model, state["model"], path, START_ANEW)
     if learner.average:
-        load_weights(learner.average, run.state["average"], run.files.state, START_ANEW)
-    return list(run.state["history"]), run.state["best"]
+        load_weights(learner.average, state["average"], path, START_ANEW)
+    moments = MOMENTS[wanted.optimizer] if state["history"] else ()  # before its first step, an optimizer has none
+    if problem := records.first_problem(restore_moments, learner.optimizer, state["optimizer"], moments):
+        refuse(path, problem, START_ANEW)
+    record |= {name: state[name] for name in ("environments", "history")}
+    return state["best"]
 
 
-def resume_optimizer(optimizer: torch.optim.Optimizer, run: Run) -> str | None:
-    """Set the optimizer's moments to what they were; what is wrong with them, or None."""
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": run.state["optimizer"]["state"]})
+def restore_moments(optimizer: torch.optim.Optimizer, saved: dict, names: tuple[str, ...]) -> str | None:
+    """Set the optimizer's moments to what they were; returns what is wrong with them, or None."""
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
     for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-        for name in MOMENTS[run.optimizer]:
+        for name in names:
             moment = optimizer.state[weight][name]
             if moment.shape != (() if name == "step" else weight.shape) or not moment.isfinite().all():
                 return "its optimizer is that of another network"
-            if (name == "exp_avg_sq" and moment.min() < 0) or (name == "step" and moment < 1):
-                return "its optimizer's moments cannot be"
             if name != "step":  # fused steps need it in the weight's order of memory, which is another one on MPS
                 optimizer.state[weight][name] = torch.empty_like(weight.detach()).copy_(moment)
     return None
-
-
-def how_far(run: Run, state: dict) -> str:
-    """How far an unfinished run has come, in a sentence."""
-    best = best_of(state["history"])
-    return (
-        f"{run.name} is unfinished: {len(state['history'])} of {run.epochs} epochs are done, "
-        f"the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})."
-    )
-
-
-def advice(run: Run, error: BaseException) -> str:
-    """What is on the disk of a run that an error has ended, and how to go on."""
-    first, lead = "", "When that is mended, go on:"
-    if isinstance(error, KeyboardInterrupt):
-        lead = "To go on:"
-    elif isinstance(error, FloatingPointError):
-        first, lead = "Try a smaller --lr. ", ""  # going on would come to the same end
-    elif isinstance(error, (RuntimeError, MemoryError)):
-        lead = "To go on as before, when there is more:"
-        if run.config and not run.test:  # it was in the training
-            first = f"Try a --batch-size below {run.batch_size}. "
-    if run.test or run.predict or run.dry_run:
-        kept = ""
-    elif run.files.state.exists():
-        try:
-            kept = how_far(run, load_state(run)) + f" {lead} {run.command} --resume" * bool(lead)
-        except (OSError, RuntimeError, MemoryError):
-            kept = f"{shown(run.files.state)} has what was done. {lead} {run.command} --resume"
-        except SystemExit as unusable:
-            kept = str(unusable)
-    elif run.files.record.exists():  # the signal came after the last file, or before the first epoch of a second run
-        kept = f"There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
-    else:
-        kept = f"There is nothing to resume; to begin: {run.command}" if lead else "There is nothing to resume."
-    return (first + kept).rstrip()

@@ -1,11 +1,9 @@
 """CIFAR-10 on disk: find it, verify it, download or repair it, read it; and the sample of it that is always here.
 
-The data are those of Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009), in the files,
-the order and with the md5 digests of ``torchvision.datasets.CIFAR10``.
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009); files and digests are torchvision's.
 """
 
 import contextlib
-import math
 import os
 import shutil
 import socket
@@ -20,12 +18,10 @@ import requests
 import torch
 from PIL import Image
 
-from lab import shell
-from lab.flags import ROOT, Run
-from lab.progress import Progress
-from lab.record import SAMPLE_IMAGES
+from lab.console import Progress
+from lab.files import ROOT
 
-Arrays = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Images = tuple[torch.Tensor, torch.Tensor]  # images and labels
 
 FOLDER = "cifar-10-batches-py"
 FILES = {
@@ -37,9 +33,8 @@ FILES = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = "cifar-10-python.tar.gz"
-ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+ARCHIVE_MD5, ARCHIVE_BYTES = "c58f30108f718f92721af3b95e74349a", 170_498_071
 
 # Byte-identical copies. The original host comes last: it is throttled (pytorch/vision issue 9536).
 SOURCES = [
@@ -52,67 +47,51 @@ SLOW, STUCK = 200_000, 10_000  # bytes a second; at these rates the archive take
 GRACE = 10  # seconds before a source is called slow
 
 
-def find(root: Path, given: Path | None = None) -> Path:
+def find(given: Path | None = None) -> Path:
     """The directory that holds CIFAR-10, or where it would be downloaded to.
 
-    That is the one that the user has named (:func:`named`), else the one of ``data`` and ``../shared/cifar10``, seen
-    from ``root``, that has more of the files, else ``data``.
+    That is the one that the user has ``given``, where the folder of the files itself, the archive, and the directory
+    one level higher are understood, too. Else it is ``data`` or ``../shared/cifar10``, seen from the scripts: the one
+    that has more of the files.
     """
-    return named(given) or max(
-        root / "data", root.parent / "shared" / "cifar10", key=lambda place: len(parts_of(place))
-    )
+    if not given:
+        return max(ROOT / "data", ROOT.parent / "shared" / "cifar10", key=lambda place: len(parts_of(place)))
+    if os.path.isdir(given / FOLDER):
+        return given
+    if given.absolute().name in (FOLDER, ARCHIVE):
+        return given.absolute().parent
+    return min((folder.parent for folder in given.glob(f"*/{FOLDER}")), default=given)
 
 
 def parts_of(directory: Path) -> list[Path]:
-    """Those files of CIFAR-10 that are there, damaged or not."""
-    return [path for path in (directory / FOLDER / name for name in FILES) if os.path.isfile(path)]
+    """Those files of CIFAR-10 that are there, damaged or not; its archive, too."""
+    paths = [directory / ARCHIVE, *(directory / FOLDER / name for name in FILES)]
+    return [path for path in paths if os.path.isfile(path)]
 
 
-def named(given: Path | None) -> Path | None:
-    """The directory that the user has named, with --data-dir (``given``) or else ``$CIFAR10_DIR``; None without either.
-
-    The folder of the files itself, the archive, and the directory one level higher are understood, too.
-    """
-    if not (given or os.environ.get("CIFAR10_DIR")):
-        return None
-    directory = given or Path(os.path.expanduser(os.environ["CIFAR10_DIR"]))
-    if not os.path.isdir(directory / FOLDER):
-        if directory.absolute().name in (FOLDER, ARCHIVE):
-            return directory.absolute().parent
-        return min((folder.parent for folder in directory.glob(f"*/{FOLDER}")), default=directory)
-    return directory
-
-
-def load(directory: Path) -> Arrays:
+def load(directory: Path, train: bool) -> Images:
     """Read CIFAR-10 from ``directory``, after downloading what is missing or damaged there.
 
-    Returns training images [50000, 3, 32, 32] uint8 and labels [50000] int64, test images [10000, 3, 32, 32] and labels
-    [10000], in the order of the files.
-    Raises SystemExit: they are not there or damaged, and no source could replace them; OSError: one cannot be read.
+    Returns images [N, 3, 32, 32] uint8 and labels [N] int64 in the order of the files: 50,000 to train and validate, or
+    10,000 to test. Raises SystemExit: they are not there or damaged, and no source could replace them; OSError: one
+    cannot be read.
     """
     from torchvision.datasets import CIFAR10  # takes a second and a writable folder, which not every mode has
 
     download(directory)
-    parts = []
-    for train in (True, False):
-        dataset = CIFAR10(directory, train=train)
-        parts += [torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)]
-    return tuple(parts)
+    dataset = CIFAR10(directory, train=train)
+    return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)
 
 
-def made_up() -> Arrays:
-    """300 images of noise to train and validate and 30 to test, in the form of :func:`load`."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (330, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (330,), generator=generator)
-    return images[:300], labels[:300], images[300:], labels[300:]
+def made_up(train: bool) -> Images:
+    """300 images of noise to train and validate, or 30 to test, in the form of :func:`load`."""
+    generator, n = torch.Generator().manual_seed(int(train)), 300 if train else 30
+    images = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(10, (n,), generator=generator)
 
 
-# ---------------------------------------------------------------- the sample
-
-
-def load_sample() -> Arrays:
-    """The sample, in the form of :func:`load`: 2,500 images to train and validate, 500 to test.
+def load_sample(train: bool) -> Images:
+    """The sample, in the form of :func:`load`: 2,500 images to train and validate, or 500 to test.
 
     They are the first 250 and the first 50 of each class, in the order of the official files: image 0 is their image 0.
     Raises SystemExit: its files are damaged.
@@ -120,57 +99,17 @@ def load_sample() -> Arrays:
     picture, text = (Path(__file__).with_name(f"cifar10_sample.{kind}") for kind in ("webp", "txt"))
     images = torch.empty(3000, 3, 32, 32, dtype=torch.uint8)
     try:
-        *_, train, test = text.read_text(encoding="utf-8").split()
-        labels = torch.tensor([int(digit) for digit in train + test])
+        *_, first, last = text.read_text(encoding="utf-8").split()
+        labels = torch.tensor([int(digit) for digit in first + last])
         with Image.open(picture) as file:
             pixels = torch.from_numpy(np.array(file.convert("RGB")))  # [10 * 32, 300 * 32, 3]: a row for each class
         rows = pixels.view(10, 32, 300, 32, 3).permute(0, 2, 4, 1, 3)
         images[labels.argsort(stable=True)] = rows.reshape(images.shape)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = f"The sample of CIFAR-10 cannot be read: {picture} or {text.name} is damaged ({error})."
-        again = shell.line(["git", "-C", str(picture.parent), "checkout", "--", picture.name, text.name])
-        raise SystemExit(f"{reason} To get it back: {again}") from None
-    return images[: len(train)], labels[: len(train)], images[len(train) :], labels[len(train) :]
-
-
-def fall_back_on_sample(run: Run) -> None:
-    """Let a run that is about to begin, where CIFAR-10 is not there and cannot be downloaded, take the sample.
-
-    Never if the user has named a directory, or if a part of CIFAR-10 is there: then :func:`load` says what is wrong.
-    Raises SystemExit: the sample is too small for the run.
-    """
-    if run.dry_run or run.sample or run.needs_no_training or run.files.state.exists() or named(run.data_dir):
-        return
-    directory = find(ROOT)
-    if parts_of(directory) or os.path.lexists(directory / ARCHIVE):
-        return
-    try:
-        download(directory)
-    except SystemExit as failure:
-        if (run.limit or 0) > SAMPLE_IMAGES:
-            fewer = f"With --limit {SAMPLE_IMAGES} or less, this run would go on with"
-            raise SystemExit(f"{failure}\n{fewer} the sample of CIFAR-10 that comes with the scripts.") from None
-        print(str(failure).partition("\n")[0])
-        run.sample = True
-        print(
-            f"So this becomes another run, {run.name}: it trains on the sample of CIFAR-10 that comes with\n"
-            f"the scripts, {run.limit or SAMPLE_IMAGES:,} images instead of {run.limit or 45_000:,}. "
-            "It shows that everything works, not what the network can do."
-        )
-
-
-def print_worth(result: dict, run: Run) -> None:
-    """Print what a test result is worth if it is one on the sample, and how to get one on all of CIFAR-10."""
-    if not run.sample or run.dry_run:
-        return
-    images = sum(map(sum, result["confusion_matrix"]))
-    print(
-        f"This was the sample of CIFAR-10. With {run.limit or SAMPLE_IMAGES:,} images to train instead of 45,000, the "
-        f"network is far from\nwhat it can be. And on {images} test images, the accuracy has a standard error of up to "
-        f"{0.5 / math.sqrt(images):.3f}.\n"
-        f"On all of it, after a download of 170 MB: {run.command_without('sample', 'limit')}\n"
-        f"(Or put {SOURCES[0]}\ninto {ROOT / 'data'} by hand, or name with --data-dir the directory that has it.)"
-    )
+        problem = f"The sample of CIFAR-10 cannot be read: {picture} or {text.name} is damaged ({error})."
+        raise SystemExit(f"{problem} Take both from a fresh copy of this repository.") from None
+    part = slice(len(first)) if train else slice(len(first), None)
+    return images[part], labels[part]
 
 
 # ---------------------------------------------------------------- verifying and downloading
@@ -192,11 +131,8 @@ def download(directory: Path) -> None:
     wanted = damaged(directory)
     if not wanted:
         return
-    if not directory.exists():
-        problem = f"CIFAR-10 is not in {directory} (there is no such directory)"
-    elif len(wanted) == len(FILES):
-        problem = f"CIFAR-10 is not in {directory}"
-    else:
+    problem = f"CIFAR-10 is not in {directory}"
+    if len(wanted) < len(FILES):
         problem = f"Of CIFAR-10, there are missing or damaged in {directory / FOLDER}: {', '.join(wanted)}"
     print(f"{problem}. Downloading CIFAR-10 (170 MB).")
     folders = [folder for folder in (directory / FOLDER, directory, *directory.parents) if not folder.exists()]
@@ -231,16 +167,14 @@ def fetch_from_any(directory: Path) -> Path:
     """
     failures, left = {}, SOURCES
     for slowest in (SLOW, STUCK):
-        unreachable = []
         for url in left:
             try:
                 return fetch(url, directory, slowest)
             except (requests.RequestException, TimeoutError, ValueError) as error:  # ValueError: wrong digest
                 failures[url] = reason_of(error)
                 print(f"  failed: {failures[url]}")
-                if isinstance(error, (requests.ConnectionError, requests.Timeout)):
-                    unreachable.append(url)
-        left = [url for url in left if url not in unreachable]
+                if isinstance(error, (requests.ConnectionError, requests.Timeout)):  # it cannot be reached
+                    left = [other for other in left if other != url]
     raise OSError("every source failed." + "".join(f"\n  {url}: {reason}" for url, reason in failures.items()))
 
 
@@ -273,11 +207,8 @@ class Download(Progress):
     """The progress of a download, which ends with a TimeoutError if it is slow."""
 
     def __init__(self, slowest: float):
-        super().__init__("", "B", unit_scale=True)
+        super().__init__("", "B", ARCHIVE_BYTES, unit_scale=True)
         self.slowest = slowest
-
-    def __bool__(self) -> bool:
-        return True  # pooch asks, and a bar that does not know its total yet has no answer
 
     def update(self, n: float = 1) -> None:
         super().update(n)
@@ -286,4 +217,4 @@ class Download(Progress):
             raise TimeoutError(f"slow, {self.done / seconds / 1000:.0f} kB a second")
 
     def line(self) -> str:
-        return f"  {self.done / 1e6:.0f} MB so far"
+        return f"  {self.done / 1e6:.0f} MB so far, {self.left()} left"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean, median
 
-from lab.record import STEP_SIZE
+from lab.settings import STEP_SIZE
 
 SHORT = STEP_SIZE  # epochs: in fewer than one stage of StepLR, noise looks like a trend
 WINDOW = 5  # epochs, whose median stands for the middle one: two wild epochs in a row change nothing
@@ -34,7 +34,7 @@ def roughness(values: Sequence[float]) -> float:
     return median(off) if off else 0.0
 
 
-def last_gain(losses: Sequence[float]) -> int:
+def levels_off_at(losses: Sequence[float]) -> int:
     """The epoch from which on a loss gains nothing any more.
 
     A gain lasts: the median over :data:`SHORT` later epochs is lower by more than :data:`GAIN`, and by more than twice
@@ -47,3 +47,6 @@ def last_gain(losses: Sequence[float]) -> int:
         return later >= (1 - max(GAIN, 2 * roughness(losses[epoch - 1 :]))) * smoothed[epoch - 1]
 
     return next((epoch for epoch in range(1, len(losses) + 1) if is_last(epoch)), len(losses))
+
+
+RISE = 0.05

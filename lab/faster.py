@@ -35,8 +35,8 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
 
     For smaller images, too: what meets only padding in large ones does so in small ones.
 
-    Its convolutions onto small maps have weights of their own, which :func:`copy_back` writes into ``model``. All other
-    parameters, and all buffers, are those of ``model`` itself.
+    Its convolutions onto small maps have weights of their own; all other parameters, and all buffers, are those of
+    ``model`` itself. It saves and loads the ``state_dict`` of ``model``: the same names, shapes and values.
     Raises ValueError: the outputs of the two networks differ.
     """
     calls = []
@@ -78,18 +78,6 @@ def is_simple(conv: nn.Conv2d) -> bool:
     return conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
 
 
-@torch.no_grad()
-def copy_back(rebuilt: nn.Module, model: nn.Module) -> None:
-    """Write the weights of a network of :func:`rebuild` into ``model``; taps that meet only padding keep theirs."""
-    weights = rebuilt.state_dict()
-    for name, layer in rebuilt.named_modules():
-        if isinstance(layer, SmallMapConv2d):
-            weight = model.get_submodule(name).weight
-            weight[layer.taps].copy_(weights[f"{name}.weight"].permute(0, 3, 1, 2))
-            weights[f"{name}.weight"] = weight
-    model.load_state_dict(weights)
-
-
 def keep_memory() -> None:
     """Let glibc keep the memory that a step frees for the next one.
 
@@ -118,7 +106,7 @@ class SmallMapConv2d(nn.Module):
     """A convolution without bias, with only those taps that meet its input: [N, C, H, W] to [N, D, H', W'].
 
     ``weight`` is [D, rows, columns, C]: with channels last, taps and pixels that lie beside each other in a row are one
-    matrix as they stand in memory.
+    matrix as they stand in memory. In a ``state_dict`` it has all taps, as the convolution has them.
     """
 
     def __init__(self, conv: nn.Conv2d, size: Pair):
@@ -126,10 +114,23 @@ class SmallMapConv2d(nn.Module):
         geometry = zip(size, conv.kernel_size, conv.stride, conv.padding, strict=True)
         rows, columns = (taps_that_meet(*along_one_axis) for along_one_axis in geometry)
         self.taps = slice(None), slice(None), rows, columns
-        weight = conv.weight.detach()[self.taps].permute(0, 2, 3, 1)
+        self.whole = conv.weight.detach().clone()  # [D, C, H, W], for the taps that only ever meet padding
+        weight = self.whole[self.taps].permute(0, 2, 3, 1)
         self.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
         self.stride = conv.stride
         self.padding = conv.padding[0] - rows.start, conv.padding[1] - columns.start
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        whole = self.whole.clone()
+        whole[self.taps] = self.weight.detach().permute(0, 3, 1, 2)
+        destination[f"{prefix}weight"] = whole
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *how: object) -> None:
+        whole = state_dict.get(f"{prefix}weight")
+        if whole is not None and whole.shape == self.whole.shape:
+            self.whole.copy_(whole)
+            state_dict = {f"{prefix}weight": whole[self.taps].permute(0, 2, 3, 1)}
+        super()._load_from_state_dict(state_dict, prefix, *how)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu":

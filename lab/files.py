@@ -1,47 +1,49 @@
-"""A run's files: their names, the lock, and writing that leaves a complete file or none; pictures, too."""
+"""A run's files: their names, the lock, and writing that leaves a complete file or none."""
 
 import contextlib
-import errno
-import io
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock, Timeout
 
+ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4
-NOT_DRAWN: set[Path] = set()  # pictures that this process has told of
 
 
 class Files:
-    """The files of one run: ``lock``, ``state`` and ``live`` until it has finished, then the others."""
+    """The files of one run: ``lock``, ``state`` and the ``live`` ones until it has finished, then the others."""
 
-    def __init__(self, output_dir: Path, task: str, name: str):
+    def __init__(self, output_dir: Path, name: str):
         plots, checkpoints = output_dir / "plots", output_dir / "checkpoints"
         self.name = name
         self.lock = checkpoints / f".{name}.lock"
-        self.state = checkpoints / f"{name}.last.pt"  # all that is needed to continue
+        self.state = checkpoints / f"{name}.last.pt"  # everything needed to continue
         self.live = plots / f"{name}.live.png"  # the curves so far
+        self.live_table = plots / f"{name}.live.csv"  # a row for each epoch so far
         self.best = checkpoints / f"{name}.pt"  # the weights of the best epoch
         self.record = plots / f"{name}.json"
+        self.table = plots / f"{name}.csv"
         self.curves = plots / f"{name}.png"
         self.confusion = plots / f"{name}_confusion.png"
         self.mistakes = plots / f"{name}_mistakes.png"
-        recipe = "_recipe" * name.startswith(f"{task}_recipe")
-        self.network = plots / f"{task}{recipe}_model.png"  # the picture of the network, which many runs share
 
     @property
     def finished(self) -> bool:
         return self.record.exists() and not self.state.exists()
 
 
-def make_folders(files: Files) -> None:
+def network_picture(output_dir: Path, task: str, image_size: int) -> Path:
+    """The picture of a task's network, which all its runs on images of this size share."""
+    size = f"_size{image_size}" if image_size != 32 else ""
+    return output_dir / "plots" / f"{task}{size}_model.png"
+
+
+def make_folders(output_dir: Path) -> None:
     """Make the folders of a run; OSError if they cannot be written."""
-    for folder in (files.record.parent, files.state.parent):
+    for folder in (output_dir / "plots", output_dir / "checkpoints"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
@@ -75,8 +77,6 @@ def only_process(files: Files) -> Iterator[None]:
             "To train it a second time, name another --output-dir."
         ) from None
     except (OSError, NotImplementedError) as error:
-        if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
         files.lock.unlink(missing_ok=True)
         print(f"This file system has no locks ({error}), so do not start {files.name} twice at the same time.")
     try:
@@ -120,57 +120,6 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
-    """Save what ``draw(figure, *what)`` draws on an empty figure as PNG, complete or not at all.
-
-    A figure is as wide as the text on a page of A4, and its letters have 8 points there; ``draw`` sets its height.
-    If it cannot be drawn, that is told in one line, once for each picture: a training does not end for that.
-    Raises OSError: the file cannot be written.
-    """
-    picture = io.BytesIO()
-    try:
-        with matplotlib_as_it_comes():
-            from matplotlib.figure import Figure
-
-            draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
-            figure.savefig(picture, format="png", dpi=figure.dpi)
-    except Exception as error:  # whatever it is
-        if path not in NOT_DRAWN:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            print(f"{shown(path)} could not be drawn: {reason}", file=sys.stderr)
-        NOT_DRAWN.add(path)
-        return
-    with atomic_write(path, owner) as file:
-        file.write(picture.getvalue())
-
-
-def print_written(*paths: Path) -> None:
-    """Name those of the files that are there, one a line; no picture of before, if it could not be drawn again."""
-    for path in paths:
-        if path.exists() and path not in NOT_DRAWN:
-            print(f"Written: {shown(path)}")
-
-
-@contextlib.contextmanager
-def matplotlib_as_it_comes() -> Iterator[None]:
-    """Inside, matplotlib has its own settings, not those of somebody's matplotlibrc; afterwards it has them again.
-
-    It is imported here, and not before, because it needs a folder to write into, and fails where ``MPLBACKEND`` names
-    something that is not installed here, as in a process that was started from a notebook.
-    """
-    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-    try:
-        import matplotlib.style
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    if backend:
-        with contextlib.suppress(ValueError):
-            matplotlib.rcParams["backend"] = backend  # as matplotlib itself does it when it is imported
-    with matplotlib.style.context(["default", {"font.size": 8, "axes.titlesize": 8, "figure.titlesize": 9}]):
-        yield
 
 
 def shown(path: Path) -> str:

@@ -1,17 +1,17 @@
 """In what numbers a run computes: bfloat16 (8 significant bits) where its device has it itself, else float32 (24)."""
 
 import contextlib
+import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from lab.flags import Run
 
-
-def precision_of(run: Run) -> str:
-    """bfloat16 or float32: in what a run trains and validates; it is tested, and used, in float32."""
-    return "bfloat16" if has_bfloat16(run.device) and not (run.float32 or run.test) else "float32"
+def precision_of(device: torch.device, float32: bool) -> str:
+    """bfloat16 or float32: in what a run trains and validates. It is tested, and used, in float32."""
+    return "bfloat16" if has_bfloat16(device) and not float32 else "float32"
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -31,11 +31,35 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported()  # of PyTorch 2.6
 
 
-def autocast(run: Run) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which a run trains and validates."""
-    enabled = precision_of(run) == "bfloat16"
     # There is another one around it, in which a cache would live on, with weights from before the last step.
-    return torch.autocast(run.device.type, torch.bfloat16, enabled, cache_enabled=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last, which convolutions like best; but MPS cannot train batch norm in it (pytorch PR 188371)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def environment(device: torch.device, precision: str) -> dict[str, object]:
+    """What the numbers of a run depend on beside its settings."""
+    return {
+        "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
+        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
+        "cpu": cpu_model(),
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+    }
+
+
+def cpu_model() -> str:
+    with contextlib.suppress(OSError):  # not Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.processor() or platform.machine()
 
 
 @contextlib.contextmanager

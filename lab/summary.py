@@ -14,7 +14,7 @@ import torchsummary
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from lab.files import PAGE_WIDTH
+from lab.drawing import PAGE_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,12 +37,9 @@ def print_summary(model: nn.Module, size: int = 32) -> None:
 # ---------------------------------------------------------------- the picture
 
 # All lengths are inches on paper.
-WIDTH, HEIGHT = 1.1, 0.18  # of a box
-ROW = 0.24  # from a box to the next
-NAME = 0.17  # room above a block for its name
-SHAPE = 0.72  # room left of a box for the shape of what it gives
-SIDE = 0.12  # from a box to what stands right of it
-EDGE = 0.05  # from a box to the frame around it
+WIDTH, HEIGHT, ROW = 1.1, 0.18, 0.24  # of a box; from a box to the next
+NAME, SHAPE = 0.17, 0.72  # room above a block for its name, and left of a box for the shape of what it gives
+SIDE, EDGE = 0.12, 0.05  # from a box to what stands right of it, and to the frame around it
 COLOURS = {
     nn.Conv2d: "#9ecae1",
     nn.BatchNorm2d: "#fdd0a2",
@@ -101,10 +98,9 @@ def draw_network(figure: "Figure", model: nn.Module, size: int = 32) -> None:
         draw_arrow(axes, [*points, (lane, y[end]), (x[end] + WIDTH / 2, y[end])], SHORTCUT)
         axes.plot(*leaves, "o", color=SHORTCUT, markersize=3)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    legend = "left of a box: channels × height × width from here on; /2: stride 2"
-    axes.text(
-        right / 2, top - 0.05, f"{type(model).__name__}, {parameters:,} parameters\n{legend}", ha="center", va="top"
-    )
+    title = f"{type(model).__name__}, {parameters:,} parameters"
+    legend = f"{title}\nleft of a box: channels × height × width from here on; /2: stride 2"
+    axes.text(right / 2, top - 0.05, legend, ha="center", va="top")
     axes.set(xlim=((right - PAGE_WIDTH) / 2, (right + PAGE_WIDTH) / 2), ylim=(bottom, top))
     axes.axis("off")
 
@@ -194,8 +190,6 @@ def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.
             text = f"MaxPool {layer.kernel_size}×{layer.kernel_size}, /{layer.stride}"
         case nn.Linear():
             text = f"Linear {layer.in_features} → {layer.out_features}"
-        case nn.Dropout():
-            text = f"Dropout {layer.p}"
         case None:
             text = "Input" if node.op == "placeholder" else node.target.__name__
         case _:
@@ -214,7 +208,7 @@ def draw_frame(axes: "Axes", left: float, right: float, top: float, bottom: floa
 
 
 def draw_rounded(axes: "Axes", corner: Point, width: float, height: float, radius: float, **colours: str) -> None:
-    from matplotlib.patches import FancyBboxPatch  # here: lab.files.matplotlib_as_it_comes says why
+    from matplotlib.patches import FancyBboxPatch  # here: lab.drawing.matplotlib_as_it_comes says why
 
     axes.add_patch(FancyBboxPatch(corner, width, height, f"round,pad=0,rounding_size={radius}", lw=0.8, **colours))
 

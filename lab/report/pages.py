@@ -3,27 +3,29 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import nn
 
-from lab import beyond
-from lab.cifar10 import CLASSES
-from lab.claims import ABOUT, CLAIMS, CLEARLY, FIGURES, NOISE, ROUGHER, RUNS, SIMPLECNN, TASK1, TASK2, Experiment
-from lab.comparisons import COMPARISONS, Records, conclusion, from_original, lacking, ours, yardstick
 from lab.curves import column
-from lab.diagnosis import diagnose
-from lab.files import Files
-from lab.flags import option
-from lab.flags import title as title_of
-from lab.record import best_of, conditions
-from lab.rules import INSTEAD, RULES
+from lab.diagnosis import RULES, Rule, diagnose
+from lab.files import Files, network_picture
+from lab.original import FIGURES, SIMPLECNN, Experiment
+from lab.record import CLASSES, conditions, title_of
+from lab.report import recipes
+from lab.report.claims import ABOUT, CLAIMS, CLEARLY, NOISE, ROUGHER
+from lab.report.comparisons import COMPARISONS, conclusion, from_original, lacking, ours, third_block, yardstick
+from lab.report.runs import BATCH128, RESNET18_RECIPE, SIMPLECNN_RECIPE, Records, Task
+from lab.schedule import best_of
+from lab.settings import option, titles
 from lab.summary import print_summary
-from lab.variants import l2_penalty, of_penalty, third_block
 
 TEMPLATE = Path(__file__).with_name("page.md")
-FLOPS = {TASK1: "FLOPs: 10571776.0 Params: 114186.0", TASK2: "FLOPs: 37220352.0 Params: 11181642.0"}  # the original's
+FLOPS = {  # as the original prints them
+    "task1_simplecnn": "FLOPs: 10571776.0 Params: 114186.0",
+    "task2_resnet18": "FLOPs: 37220352.0 Params: 11181642.0",
+}
 UNEXPLAINED = "We have not looked for the reason."
 A_GUESS = "We do not know why. Our guess is [an L2 penalty](#an-l2-penalty)."
 WHY_LOWER = {  # for the name of a run, why its accuracy is below the original's, if that is more than chance
@@ -36,44 +38,40 @@ WHY_LOWER = {  # for the name of a run, why its accuracy is below the original's
 }
 TO_FINISH = " `python report.py --run` trains the others, one after the other, and writes this page again."
 LEFT_OUT = "Left out, because they cannot be used, and shown as not run:"
-Tasks = dict[str, tuple[type[nn.Module], dict, dict]]  # for the name of each task, its network, defaults and recipe
 
 
-def page(records: Records, skipped: dict[str, str], output_dir: Path, tasks: Tasks) -> str:
+def page(records: Records, skipped: Mapping[str, str], output_dir: Path, tasks: Mapping[str, Task]) -> str:
     """The report in Markdown, in the order of the original; ``skipped`` are unusable records, each with the reason."""
-    recipes = {run.name: records[run.name] for run in beyond.RECIPES}
-    records = {run.name: records[run.name] for run in RUNS}
     finished = sum(bool(records[run.name]) for run in FIGURES)
     names = bullets(f"`plots/{name}`: {reason}" for name, reason in skipped.items())
+    originals = {name: it for name, it in tasks.items() if name in FLOPS}
     parts = {
         "finished": finished,
         "all": len(FIGURES),
-        "to_finish": "" if all(records.values()) else TO_FINISH,
+        "to_finish": "" if all(records[run.name] for run in (*FIGURES, BATCH128)) else TO_FINISH,
         "yardstick": yardstick(records),
         "results": picture("results", "The original's accuracies, and ours", output_dir, "python report.py --plot"),
         "left_out": f"{LEFT_OUT}\n\n{names}" if skipped else "",
-        "summary": {task: summary(task, network(), output_dir) for task, (network, _, _) in tasks.items()},
-        "trained": {task: trained(records[task][0]) if records[task] else "" for task in tasks},
+        "summary": {name: summary(name, it.network(it.task), output_dir) for name, it in originals.items()},
+        "trained": {name: trained(records[name][0]) if records[name] else "" for name in originals},
         "figure": {run.name: figure(run, records, output_dir) for run in FIGURES},
-        "recipe": {run.task: figure(run, recipes, output_dir) for run in beyond.WHOLE},
+        "recipe": {run.task: figure(run, records, output_dir) for run in (SIMPLECNN_RECIPE, RESNET18_RECIPE)},
         "cell": {run.name: cell(run, records, output_dir) for run in FIGURES},
         "comparison": {name: comparison(name, records, output_dir) for name in COMPARISONS},
         "two_blocks": third_block(records),
-        "l2_penalty": l2_penalty(records),
         "claims": claims(records),
         "about": ABOUT,
         "clearly": CLEARLY,
         "rougher": ROUGHER,
         "noise": NOISE,
-        "settings": beyond.settings([(defaults, recipe) for _, defaults, recipe in tasks.values()]),
-        "networks": beyond.networks(records, recipes),
-        "shortest": beyond.shortest(recipes),
-        "conditions": beyond.conditions_of(records, recipes),
-        "ingredients": beyond.ingredients(recipes),
-        "rules": "\n".join(f"| {name} | {sign} | {advice}{instead(name)} |" for name, (sign, advice) in RULES.items()),
+        "settings": recipes.settings(list(originals.values())),
+        "networks": recipes.networks(records),
+        "shortest": recipes.shortest(records),
+        "conditions": recipes.conditions_of(records),
+        "rules": "\n".join(row_of(rule) for rule in RULES if rule.advice),
     }
     for setting in ("batch_size", "lr", "epochs"):
-        parts[setting] = {task: defaults[setting] for task, (_, defaults, _) in tasks.items()}
+        parts[setting] = {name: getattr(it.task, setting) for name, it in originals.items()}
     text = TEMPLATE.read_text(encoding="utf-8").format(**parts)
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty, or ends in an empty line of its own
 
@@ -95,7 +93,7 @@ def summary(task: str, network: nn.Module, output_dir: Path) -> str:
     first, _, table = text.getvalue().partition("\n")
     same = "as in the original" if first == FLOPS[task] else f"the original has {FLOPS[task]}"
     layers, command = f"The layers of {type(network).__name__}", f"python {task}.py --resume"
-    drawn = picture(f"{task}_model", layers, output_dir, command)
+    drawn = picture(network_picture(output_dir, task, 32).stem, layers, output_dir, command)
     table = f"```\n{table.strip()}\n```"
     table = folded("The table of layers", table) if table.count("\n") > 40 else table
     return f"{first} ({same}).\n\n{table}\n\n{drawn}"
@@ -126,7 +124,9 @@ def comparison(name: str, records: Records, output_dir: Path) -> str:
 
 def figure(run: Experiment, records: Records, output_dir: Path) -> str:
     """The curves of a run, their reading, and where it errs. A run that the original does not have has no number."""
-    title = f"**Figure {run.figure}: {run.title}**" if run.figure else f"**{title_of(run.name)}**"
+    title = (
+        f"**Figure {run.figure}: {run.title}**" if run.figure else f"**{', '.join([run.title, *titles(run.name)])}**"
+    )
     if not records[run.name]:
         return f"{title}: {missing(run, output_dir)}\n"
     record, *others = records[run.name]
@@ -146,14 +146,13 @@ def figure(run: Experiment, records: Records, output_dir: Path) -> str:
         caption += f" The {versus(run, records)}."
     findings = diagnose(record)
     reading = bullets(
-        f"**{it.name.capitalize()}.** {it.evidence}{f' *Next:* {it.advice}' * bool(it.advice)}" for it in findings
+        f"**{it.rule.name.capitalize()}.** {it.evidence}{f' *Next:* {it.advice}' * bool(it.advice)}" for it in findings
     )
-    resume, words = f"{command} --resume", title_of(name)
+    resume, words = f"{command} --resume", title_of(record)
     curves = picture(name, f"Loss and accuracy of {words}", output_dir, resume)
     errors = worst_pair(record["confusion_matrix"])
     pictures = [picture(f"{name}_confusion", f"Confusion matrix of {words}", output_dir, resume)]
-    if "mistakes" in record:  # older records have none
-        pictures.append(picture(f"{name}_mistakes", f"The most confident mistakes of {words}", output_dir, resume))
+    pictures.append(picture(f"{name}_mistakes", f"The most confident mistakes of {words}", output_dir, resume))
     errors = [errors, *pictures] if run.figure in (1, 2) else [folded(errors, "\n\n".join(pictures))]
     reasons = [why(run, records)] if original else []
     return "\n\n".join([title, caption, *reasons, curves, f"What the curves show:\n\n{reading}", *errors, ""])
@@ -174,7 +173,7 @@ def worst_pair(confusion: list[list[int]]) -> str:
 
 def missing(run: Experiment, output_dir: Path) -> str:
     """That a run has not finished, and the command that trains it."""
-    unfinished = Files(output_dir, run.task, run.name).state.exists()
+    unfinished = Files(output_dir, run.name).state.exists()
     return f"unfinished: `{run.command('--resume')}`" if unfinished else f"not run yet: `{run.command()}`"
 
 
@@ -204,9 +203,9 @@ def why(run: Experiment, records: Records) -> str:
     off, may = from_original(records, run)
     if abs(off) <= may:
         return ""
-    reasons = [WHY_LOWER.get(run.name, "") if off < 0 else "", of_penalty(run, records)]
     rates, _ = COMPARISONS["learning_rate"]
-    reason = " ".join(filter(None, reasons)) or (A_GUESS if any(run in row for row in rates) else UNEXPLAINED)
+    reason = A_GUESS if any(run in row for row in rates) else UNEXPLAINED
+    reason = WHY_LOWER.get(run.name, reason) if off < 0 else reason
     return f"The accuracy differs from the original's by {signed(off)}, more than chance (±{may:.3f}). {reason}"
 
 
@@ -214,12 +213,13 @@ def signed(difference: float) -> str:
     return f"{round(difference, 3) + 0.0:+.3f}"  # where it is nothing, +0.000 and not -0.000
 
 
-def instead(rule: str) -> str:
-    """What to turn next where a run has certain flags."""
-    flags_of = {}
-    for setting, advice in INSTEAD.get(rule, {}).items():
-        flags_of.setdefault(advice, []).append(f"`{option(setting)}`")
-    return "".join(f" With {' or '.join(names)}: {advice}" for advice, names in flags_of.items())
+def row_of(rule: Rule) -> str:
+    """A row of a table: the name of a rule, how it is found, and what to change next."""
+    flags = {}
+    for setting, advice in rule.exceptions.items():
+        flags.setdefault(advice, []).append(f"`{option(setting)}`")
+    exceptions = "".join(f" With {' or '.join(names)}: {advice}" for advice, names in flags.items())
+    return f"| {rule.name} | {rule.sign} | {rule.advice}{exceptions} |"
 
 
 def claims(records: Records) -> str:

@@ -4,29 +4,25 @@ import math
 from collections.abc import Sequence
 from statistics import mean, stdev, variance
 
-from lab import flags
-from lab.claims import (
+from lab import diagnosis
+from lab.curves import column, percent
+from lab.original import (
     BASELINE,
-    BATCH128,
     CONSTANT,
-    EARLY,
+    FIGURES,
     HIGH,
     HIGH_CONSTANT,
-    LATE,
     LOW,
     LOW_CONSTANT,
     NO_AUG,
     NO_NORM,
+    SIMPLECNN,
     Experiment,
-    findings,
-    late,
-    normalization_steadies,
-    ups_and_downs,
 )
-from lab.curves import column, percent
-from lab.record import conditions
+from lab.record import conditions, title_of
+from lab.report.claims import EARLY, LATE, findings, late, normalization_steadies, ups_and_downs
+from lab.report.runs import BATCH128, TWO_BLOCKS, Records
 
-Records = dict[str, list[dict]]  # for the name of each run of the report, its records with ascending seeds
 ELSEWHERE = 0.0035  # of accuracy: the standard deviation of a ResNet29 on CIFAR-10 over 50 runs, measured by others
 ENOUGH = 3  # degrees of freedom; with fewer, two seeds that happen to agree would make every difference large
 
@@ -41,12 +37,15 @@ def ours(accuracies: Sequence[float]) -> str:
 # ---------------------------------------------------------------- chance
 
 
+POOLED = (*FIGURES, BATCH128, TWO_BLOCKS)  # runs trained as the original's, so that their spread is about the same
+
+
 def deviation(records: Records) -> tuple[float, int]:
     """The standard deviation of test accuracy from seed to seed, pooled over runs with several seeds; its freedom.
 
     With too few seeds that is what others have measured, and 0.
     """
-    repeated = [column(runs, "test_accuracy") for runs in records.values() if len(runs) > 1]
+    repeated = [column(records[run.name], "test_accuracy") for run in POOLED if len(records[run.name]) > 1]
     freedom = sum(len(accuracies) - 1 for accuracies in repeated)
     if freedom < ENOUGH:
         return ELSEWHERE, 0
@@ -78,10 +77,8 @@ def yardstick(records: Records) -> str:
         return (
             f"s = {s:.4f} is what others measured for a ResNet29 on CIFAR-10, for too few runs have several seeds here."
         )
-    repeated = {name: of for name, of in records.items() if len(of) > 1}
-    runs = " and ".join(
-        f"{flags.title(name)} ({stdev(column(of, 'test_accuracy')):.4f})" for name, of in repeated.items()
-    )
+    repeated = {run.name: records[run.name] for run in POOLED if len(records[run.name]) > 1}
+    runs = " and ".join(f"{title_of(of[0])} ({stdev(column(of, 'test_accuracy')):.4f})" for of in repeated.values())
     mixed = any(unlike(of) for of in repeated.values())
     return (
         f"s = {s:.4f} is pooled over the seeds of {runs}"
@@ -155,7 +152,7 @@ def of_augmentation(records: Records) -> str:
         [mean(late(record, "train_loss") for record in runs), mean(column(runs, "test_loss"))]
         for runs in (records[BASELINE.name], records[NO_AUG.name])
     )
-    overfits = "overfitting" in findings(records[NO_AUG.name][0])
+    overfits = diagnosis.overfitting in findings(records[NO_AUG.name][0])
     keeps = "keeps" if overfits and without[1] - without[0] > 2 * (with_[1] - with_[0]) else "does not keep"
     return (
         f"{worth('Augmentation', records, NO_AUG)} It {keeps} the network from learning its images by heart: the "
@@ -201,13 +198,28 @@ def of_batch_size(records: Records) -> str:
     return worth("A batch size of 64", records, BATCH128, ("with batches of 64", "with 128"))
 
 
+def third_block(records: Records) -> str:
+    """What the third block of SimpleCNN is worth (lab report, question 8)."""
+    if not (records[TWO_BLOCKS.name] and records[SIMPLECNN.name]):
+        return f"*(not run yet: `{TWO_BLOCKS.command()}`)*"
+    two, three = (column(records[run.name], "test_accuracy") for run in (TWO_BLOCKS, SIMPLECNN))
+    gain, may = difference(records, SIMPLECNN, TWO_BLOCKS)
+    reached = sum(accuracy > 0.8 for accuracy in two)
+    return (
+        f"Here, with this one setting, {reached or 'none'} of {len(two)} such runs gets above 80 %. The test accuracy "
+        f"is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} points, "
+        f"{'within' if abs(gain) <= may else 'more than'} chance (±{points(may)}). "
+        f"{unlike([*records[TWO_BLOCKS.name], *records[SIMPLECNN.name]])}"
+    ).rstrip()
+
+
 def unlike(records: Sequence[dict]) -> str:
     """Which runs were trained under which conditions, if not all were under the same."""
     runs_of = {}
     for record in records:
         for it in record["environments"]:
             start = f" from epoch {it['from_epoch']} on" * (it["from_epoch"] > 1)
-            runs_of.setdefault(conditions(it), {})[flags.title(record["run"]) + start] = None
+            runs_of.setdefault(conditions(it), {})[title_of(record) + start] = None
     if len(runs_of) < 2:
         return ""
     kinds = "\n".join(f"- {kind}: {'; '.join(runs)}" for kind, runs in runs_of.items())

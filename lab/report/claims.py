@@ -1,59 +1,27 @@
-"""The original lab report: its nine runs with their accuracies, and what it says about their curves.
+"""What the original says about its curves and accuracies, and whether our runs say the same.
 
 A claim is checked by a function. It gets the records of the claim's runs (of one seed, in the order of ``CLAIMS``) and
 returns what they measure, and whether that is what the original says.
 """
 
-import shlex
 from statistics import mean
-from typing import NamedTuple
 
-from lab import flags
-from lab.curves import column, last_gain, percent, roughness
-from lab.diagnosis import diagnose
-from lab.record import best_of
-from lab.rules import RULES, TURNED
-
-
-class Experiment(NamedTuple):
-    """A run that REPORT.md is about."""
-
-    title: str
-    task: str  # the name of its script
-    changes: dict  # the settings that are not the script's defaults
-    figure: int | None  # its number in the original
-    accuracy: float | None  # its test accuracy there
-    loss: float | None = None  # its test loss there
-
-    @property
-    def name(self) -> str:
-        return flags.run_name(self.task, self.changes)
-
-    def command(self, *words: str) -> str:
-        """What to type to train it."""
-        return shlex.join(["python", f"{self.task}.py", *flags.words(self.changes), *words])
-
-
-TASK1, TASK2 = "task1_simplecnn", "task2_resnet18"
-SIMPLECNN = Experiment("SimpleCNN", TASK1, {}, 1, 0.817)
-BASELINE = Experiment("ResNet-18 baseline", TASK2, {}, 2, 0.853, 0.464)
-NO_NORM = Experiment("Without data normalization", TASK2, {"no_norm": True}, 3, 0.845)
-NO_AUG = Experiment("Without data augmentation", TASK2, {"no_aug": True}, 4, 0.783)
-HIGH = Experiment("Step LR with initial value 0.01", TASK2, {"lr": 0.01}, 5, 0.715)
-LOW = Experiment("Step LR with initial value 0.0001", TASK2, {"lr": 0.0001}, 6, 0.796)
-HIGH_CONSTANT = Experiment("Constant LR 0.01", TASK2, {"lr": 0.01, "constant_lr": True}, 7, 0.521)
-CONSTANT = Experiment("Constant LR 0.001", TASK2, {"constant_lr": True}, 8, 0.797)
-LOW_CONSTANT = Experiment("Constant LR 0.0001", TASK2, {"lr": 0.0001, "constant_lr": True}, 9, 0.820)
-BATCH128 = Experiment("ResNet-18 with batches of 128", TASK2, {"batch_size": 128}, None, None)  # question 8
-FIGURES = (SIMPLECNN, BASELINE, NO_NORM, NO_AUG, HIGH, LOW, HIGH_CONSTANT, CONSTANT, LOW_CONSTANT)
-RUNS = (*FIGURES, BATCH128)  # all that report.py trains
-
-
-def original_accuracy(task: str, changes: dict) -> float | None:
-    """The original's test accuracy of the run with these ``changes``, whatever seed and precision; None for others."""
-    changes = {name: value for name, value in changes.items() if name not in ("seed", "float32")}
-    return next((run.accuracy for run in FIGURES if (run.task, run.changes) == (task, changes)), None)
-
+from lab import diagnosis
+from lab.curves import RISE, column, levels_off_at, percent, roughness
+from lab.diagnosis import Rule, diagnose
+from lab.original import (
+    BASELINE,
+    CONSTANT,
+    HIGH,
+    HIGH_CONSTANT,
+    LOW,
+    LOW_CONSTANT,
+    NO_AUG,
+    NO_NORM,
+    SIMPLECNN,
+)
+from lab.report.runs import BATCH128
+from lab.schedule import best_of
 
 NOISE = 0.012  # of accuracy: two standard errors on 5,000 images; what is closer may be chance
 CLEARLY = 1.25  # times as much: less may be chance, with one run of each
@@ -63,8 +31,9 @@ EARLY = 20  # epochs: the first quarter of a run
 LATE = 10  # epochs at the end
 
 
-def findings(record: dict) -> set[str]:
-    return {finding.name for finding in diagnose(record)}
+def findings(record: dict) -> dict[Rule, str]:
+    """The rules of the diagnosis that apply to a run, each with its evidence."""
+    return {finding.rule: finding.evidence for finding in diagnose(record)}
 
 
 def is_about(epoch: int, claimed: int) -> bool:
@@ -91,20 +60,21 @@ def at_each_rate(rough: list[float]) -> str:
 
 
 def simplecnn_is_steady(record: dict) -> tuple[str, bool]:
-    against = findings(record) & RULES.keys() - {"plateau", "underfitting"}  # which the original does not speak of
-    measured = ", ".join(sorted(against)) or "no oscillation, no overfitting, and the losses level off"
+    unmentioned = diagnosis.plateau, diagnosis.underfitting  # which the original does not speak of
+    against = sorted(rule.name for rule in findings(record) if rule.advice and rule not in unmentioned)
+    measured = ", ".join(against) or "no oscillation, no overfitting, and the losses level off"
     return f"{measured}; {late_losses(record)}", not against
 
 
 def resnet18_is_steady(record: dict) -> tuple[str, bool]:
-    return f"validation loss up and down: {percent(ups_and_downs(record)[0])}", "oscillation" not in findings(record)
+    return f"validation loss up and down: {percent(ups_and_downs(record)[0])}", diagnosis.oscillation not in findings(
+        record
+    )
 
 
 def validation_stays_behind(record: dict) -> tuple[str, bool]:
-    for finding in diagnose(record):
-        if finding.name == "overfitting":
-            return finding.evidence, True
-    return f"no overfitting; {late_losses(record)}", False
+    evidence = findings(record).get(diagnosis.overfitting)
+    return evidence or f"no overfitting; {late_losses(record)}", bool(evidence)
 
 
 def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
@@ -120,9 +90,9 @@ def normalization_steadies(baseline: dict, no_norm: dict) -> tuple[str, bool]:
 def loss_stops_falling(record: dict) -> tuple[str, bool]:
     losses = column(record["history"], "val_loss")
     lowest, end = min(losses), losses[-1]
-    epoch, last = losses.index(lowest) + 1, max(i for i, loss in enumerate(losses, 1) if loss <= (1 + TURNED) * lowest)
+    epoch, last = losses.index(lowest) + 1, max(i for i, loss in enumerate(losses, 1) if loss <= (1 + RISE) * lowest)
     measured = (
-        f"lowest in epoch {epoch} ({lowest:.2f}), and within {100 * TURNED:.0f} % of that for the last time in epoch "
+        f"lowest in epoch {epoch} ({lowest:.2f}), and within {100 * RISE:.0f} % of that for the last time in epoch "
         f"{last}; at the end {end:.2f}"
     )
     return measured, is_about(epoch, 8) and end > CLEARLY * lowest
@@ -169,13 +139,15 @@ def higher_constant_rate_is_rougher(high: dict, middle: dict, low: dict) -> tupl
 
 
 def high_constant_fails(record: dict) -> tuple[str, bool]:
-    gained, end = last_gain(column(record["history"], "val_loss")), late(record, "train_loss")
+    gained, end = levels_off_at(column(record["history"], "val_loss")), late(record, "train_loss")
     measured = f"last gain in validation loss: epoch {gained}; training loss in the last {LATE} epochs: {end:.2f}"
-    return measured, is_about(gained, 16) and bool(findings(record) & {"no convergence", "nothing learned"})
+    return measured, is_about(gained, 16) and bool(
+        {diagnosis.no_convergence, diagnosis.nothing_learned} & findings(record).keys()
+    )
 
 
 def constant_stands_still(record: dict) -> tuple[str, bool]:
-    gained = last_gain(column(record["history"], "val_loss"))
+    gained = levels_off_at(column(record["history"], "val_loss"))
     return f"last gain in validation loss: epoch {gained}", is_about(gained, 40)
 
 

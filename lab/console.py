@@ -1,0 +1,212 @@
+"""What a run prints: its configuration, progress, each epoch, its result."""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from tqdm import tqdm
+
+from lab import checkpoint
+from lab.drawing import BROKEN
+from lab.files import shown
+from lab.original import original_accuracy
+from lab.record import conditions
+from lab.run import Run
+from lab.schedule import best_of, epochs_left, images_of
+from lab.settings import STEP_SIZE, Settings
+
+PAUSE = 30  # seconds between two lines where there is no bar
+
+
+def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environment: dict) -> None:
+    it = run.settings
+    numbers = (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
+    source = "first training image" if it.statistics == "first" else "training images"
+    pixels = "normalized with mean {} and standard deviation {}".format(*numbers) + f", of the {source}"
+    pixels = "pixels in [0, 1]" if it.no_norm else pixels
+    if it.image_size > 32:
+        pixels += f", enlarged to {it.image_size}×{it.image_size}"
+        pixels += f", step by step until {it.growth:.0%} of the epochs are over" * (it.growth > 0)
+    moves = f"random crop, flip and rotation (±{it.rotation:g}°)" if it.rotation else "random crop and flip"
+    moves += f", in training{' and validation' * (it.validation == 'augmented')}"
+    patience = f" (patience {it.patience})" if it.patience else ""
+    schedule = "constant" if it.constant_lr else f"halved every {STEP_SIZE} epochs"
+    if it.warmup:
+        schedule = f"reached after {it.warmup:.0%} of the steps, and down to 0 at the end"
+    print(f"Run:     {run.name}")
+    print(f"Input:   {pixels}")
+    print(f"Augment: {'no' if it.no_aug else moves}")
+    print(f"Train:   {it.epochs} epochs{patience}, batches of {it.batch_size}, seed {it.seed}")
+    print(f"{it.optimizer + ':':8} learning rate {it.lr:g}, {schedule}")
+    print(f"Also:    {'; '.join(unreported(it))}")
+    print(f"Device:  {conditions(environment)}")
+
+
+def unreported(it: Settings) -> list[str]:
+    """What else is set, of which the lab report says nothing."""
+    return [
+        f"first weights: {it.first_weights}",
+        *([f"weight decay {it.weight_decay:g} on {it.decayed}"] if it.weight_decay else []),
+        *([f"dropout {it.dropout:g}"] if it.dropout else []),
+        *([f"label smoothing {it.label_smoothing:g}"] if it.label_smoothing else []),
+        *([f"weights averaged (up to {it.average:g} a step)"] if it.average else []),
+    ]
+
+
+def tell_what_is_there(run: Run) -> None:
+    """Say what there is of a run that is about to be trained: unfinished, finished, or nothing to resume.
+
+    Raises SystemExit: it is unfinished, and its user has to decide what becomes of it.
+    """
+    if run.files.state.exists() and run.mode == "train":
+        history = checkpoint.load_state(run.files.state)["history"]
+        best = f", the best validation accuracy is {best_of(history)['val_accuracy']:.4f}" if history else ""
+        raise SystemExit(
+            f"{run.name} is unfinished: {len(history)} of {run.settings.epochs} epochs are done{best}. To go on: "
+            f"{run.command} --resume; to throw that away and begin again: {run.command} --restart"
+        )
+    if run.mode == "resume" and not run.files.state.exists():
+        print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
+    if run.files.record.exists():
+        print(f"{run.name} has finished before. Its files are replaced when this run has finished, not before.")
+
+
+def print_changes(environments: list[dict], now: dict) -> None:
+    """Say in what the conditions of a run that goes on differ from those of its last epoch."""
+    before = environments[-1] if environments else now
+    changes = [f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
+    if changes:
+        print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changes)}")
+
+
+def print_epoch(history: list[dict], settings: Settings) -> None:
+    """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
+    it = history[-1]
+    train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
+    left = Progress.format_interval(epochs_left(settings, it["epoch"]) * it["seconds"])
+    print(
+        f"Epoch {it['epoch']:2}/{settings.epochs}  lr {it['learning_rate']:<8.3g}  "
+        f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "
+        f"{left} left{' *' * (best_of(history) is it)}"
+    )
+
+
+def print_written(*paths: Path) -> None:
+    """Name those of the files that are there, one a line; no picture of before, if it could not be drawn again."""
+    for path in paths:
+        if path.exists() and path not in BROKEN:
+            print(f"Written: {shown(path)}")
+
+
+def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
+    """Say what a result on the sample of CIFAR-10 is worth, and how to train on all of it, if ``is_there`` or not."""
+    test_images = sum(map(sum, result["confusion_matrix"]))
+    train, _ = images_of(run.settings)
+    print(
+        f"This was the sample of CIFAR-10. With {train:,} images to train instead of 45,000, the network is far from\n"
+        f"what it can be. And on {test_images} test images, the accuracy has a standard error of up to "
+        f"{0.5 / math.sqrt(test_images):.3f}.\n"
+        f"On all of it{', after a download of 170 MB' * (not is_there)}: {run.command_with(sample=False, limit=None)}"
+    )
+
+
+def print_model(path: Path) -> None:
+    print(f"Model loaded from {shown(path)} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def print_test(result: dict, run: Run) -> None:
+    """Print the result on the test images as the lab report does and, for its runs, its accuracy."""
+    original = original_accuracy(run.task, run.changes)
+    beside = f" (original: {original:.3f})" if original else ""
+    if run.settings.recipe:
+        beside = f" (with mirror images: {result['test_accuracy_mirrored']:.3f})"
+    print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
+
+
+# ---------------------------------------------------------------- when something goes wrong
+
+
+def refuse(message: str) -> NoReturn:
+    """End the script because of a wrong flag."""
+    with contextlib.suppress(OSError):
+        print(f"{Path(sys.argv[0]).name}: error: {message} (--help lists the flags)", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def what_next(run: Run, error: BaseException) -> str:
+    """What is on the disk of a run that an error has ended, and how to go on."""
+    advice = ""
+    if isinstance(error, FloatingPointError):
+        advice = "Try a smaller --lr. "
+    elif isinstance(error, (RuntimeError, MemoryError)) and run.trains:
+        advice = f"Try a --batch-size below {run.settings.batch_size}. "
+    if run.mode in ("test", "predict", "dry-run"):
+        return advice.rstrip()
+    if run.files.state.exists():
+        return f"{advice}{shown(run.files.state)} has all finished epochs. To go on as before: {run.command} --resume"
+    if run.files.record.exists():  # the signal came after the last file, or before the first epoch of a second run
+        return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
+    return f"{advice}There is nothing to resume; to begin: {run.command}"
+
+
+def make_output_safe() -> None:
+    """Replace closed output streams, and let standard output print paths that it cannot encode."""
+    # A stream that the shell closed (2>&-) is None, and the next file to be opened would get its number and its text.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Discard what is left of standard output; Python would complain about it once more at its exit."""
+    with contextlib.suppress(OSError):  # in a notebook it has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ---------------------------------------------------------------- progress
+
+
+class Progress(tqdm):
+    """A tqdm bar that tells in plain lines what it cannot draw. Call ``update`` for each step or piece.
+
+    ``to_follow`` steps come after its ``total``, in bars of their own; the time left is that of all together.
+    """
+
+    def __init__(self, label: str, unit: str, total: int | None = None, to_follow: int = 0, **how):
+        drawn = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{rate_fmt}{postfix}]"
+        disable = None if has_room() else True  # None: where there is no terminal
+        super().__init__(desc=label, unit=unit, total=total, leave=False, bar_format=drawn, disable=disable, **how)
+        self.label, self.piece, self.done = label, unit, 0  # a bar that draws nothing keeps neither label nor unit
+        self.to_follow, self.started = to_follow, time.monotonic()
+        self.told = self.started
+
+    def update(self, n: float = 1) -> None:
+        self.done += n
+        self.set_postfix_str(f"{self.left()} left", refresh=False)
+        super().update(n)
+        if self.disable and time.monotonic() - self.told > PAUSE:
+            self.told = time.monotonic()
+            print(self.line())
+
+    def left(self) -> str:
+        """The time that everything still takes at the pace until now, as [hours:]minutes:seconds."""
+        if not (self.total and self.done):
+            return "?"
+        seconds = (time.monotonic() - self.started) / self.done
+        return self.format_interval(seconds * max(0, self.total - self.done + self.to_follow))
+
+    def line(self) -> str:
+        return f"{self.label}: {self.piece} {self.done} of {self.total}, {self.left()} left"
+
+
+def has_room() -> bool:
+    """False on a terminal that says that it has no columns or no lines, where nothing can be drawn."""
+    try:
+        return all(os.get_terminal_size(sys.stderr.fileno()))
+    except (OSError, ValueError, AttributeError):  # no terminal, or no file
+        return True

@@ -1,0 +1,58 @@
+"""Pictures of several runs: their curves on the same axes, and all results beside the original's."""
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from lab.curves import column
+from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
+from lab.original import FIGURES
+from lab.record import title_of
+from lab.report.comparisons import ours
+from lab.report.runs import Records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
+    """Draw the curves of several runs, from their records, on the same axes; those of each row on axes of its own."""
+    epochs = max(record["config"]["epochs"] for records in rows for record in records)
+    figure.set_figheight(0.3 + sum(2.5 + 0.16 * len(records) for records in rows))
+    figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
+    for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
+        pair = learning_axes(part, epochs)
+        for axes, metric in zip(pair, TOP, strict=True):
+            for number, record in enumerate(records):
+                draw_curve(axes, record["history"], f"train_{metric}", color=f"C{number}", alpha=0.5, linestyle="--")
+                label = f"{title_of(record)} ({record['test_accuracy']:.3f})"
+                draw_curve(axes, record["history"], f"val_{metric}", color=f"C{number}", label=label)
+        draw_legend(part, pair)
+
+
+def draw_results(figure: "Figure", records: Records) -> None:
+    """Draw the original's test accuracies beside ours, with the standard deviation where there are several seeds."""
+    figure.set_figheight(3)
+    axes = figure.subplots()
+
+    def write(row: float, points: int, text: str, colour: str) -> None:
+        """Write right of the axes, at the height of a row."""
+        beside = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+        axes.annotate(text, (1, row), (points, 0), color=colour, annotation_clip=False, **beside)
+
+    write(-1, 6, "◇ original", "0.4")
+    write(-1, 60, "● ours", "tab:blue")
+    for row, run in enumerate(FIGURES):
+        accuracies = column(records[run.name], "test_accuracy")
+        write(row, 6, f"{run.accuracy:.3f}", "0.4")
+        write(row, 60, ours(accuracies) if accuracies else "not run yet", "tab:blue" if accuracies else "0.7")
+        if accuracies:
+            spread = stdev(accuracies) if len(accuracies) > 1 else None
+            axes.plot([run.accuracy, mean(accuracies)], [row, row], color="0.7", linewidth=3)
+            axes.errorbar(
+                mean(accuracies), row, xerr=spread, fmt="o", color="tab:blue", capsize=3, markersize=4, zorder=3
+            )
+        axes.plot(run.accuracy, row, "D", markersize=8, markerfacecolor="none", color="0.4", zorder=4)
+    axes.set_yticks(range(len(FIGURES)), [f"Figure {run.figure}: {run.title}" for run in FIGURES])
+    axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
+    axes.grid(axis="x", alpha=0.3)

@@ -1,0 +1,153 @@
+"""A run: its settings, its places, what is to be done with it; its files, and the command that repeats it."""
+
+import argparse
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from lab.files import ROOT, Files, network_picture, shown
+from lab.precision import precision_of
+from lab.schedule import SAMPLE_IMAGES
+from lab.settings import Settings, flags_for, option, run_name
+
+
+def default_device() -> torch.device:
+    """The device of ``--device auto``."""
+    if torch.cuda.is_available() and torch.cuda.device_count():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def device(text: str) -> torch.device:
+    """An argparse type: a device that this machine has."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    present = ["cuda"] * (gpus > 0) + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    choices = ["auto", *present, *(f"cuda:{index}" for index in range(gpus))]
+    if text not in choices:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device of this machine, which has {', '.join(choices)}")
+    return default_device() if text == "auto" else torch.device(text)
+
+
+def path(text: str) -> Path:
+    """An argparse type: a path, in which ~ is the home directory, also where no shell has replaced it."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no path")
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise argparse.ArgumentTypeError(f"there is no home directory {text.partition(os.sep)[0]} (./~ is a folder)")
+    return Path(expanded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a command line asks a task script to do. A run is never changed, only replaced (``dataclasses.replace``)."""
+
+    script: Path
+    base: Settings  # the script's TASK or, with --recipe, its RECIPE
+    settings: Settings
+    device: torch.device
+    data_dir: Path | None = None  # where the user says that CIFAR-10 is
+    output_dir: Path = ROOT
+    mode: str = "train"  # or resume, restart, test, predict, dry-run
+    images: tuple[Path, ...] = ()  # the files of --predict
+
+    @property
+    def task(self) -> str:
+        return self.script.stem
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """The settings that its flags have changed."""
+        changes = self.settings.changes(self.base)
+        return {"recipe": True} | changes if self.settings.recipe else changes
+
+    @property
+    def name(self) -> str:
+        return run_name(self.task, self.changes)
+
+    @property
+    def files(self) -> Files:
+        return Files(self.output_dir, self.name)
+
+    @property
+    def network_picture(self) -> Path:
+        return network_picture(self.output_dir, self.task, self.settings.image_size)
+
+    @property
+    def precision(self) -> str:
+        """In what it trains and validates."""
+        return precision_of(self.device, self.settings.float32)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to train: not with --test and --predict, nor to --resume what has finished."""
+        return self.mode not in ("test", "predict") and not (self.mode == "resume" and self.files.finished)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on from the state of an unfinished run."""
+        return self.mode == "resume" and self.files.state.exists()
+
+    @property
+    def command(self) -> str:
+        """What to type here to train it."""
+        places = [("device", self.device, default_device()), ("data_dir", self.data_dir, None)]
+        places += [("output_dir", self.output_dir, ROOT)]
+        given = [word for name, place, usual in places if place != usual for word in (option(name), str(place))]
+        return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
+
+    def command_with(self, **settings: object) -> str:
+        """What to type here to train it with other values of these settings."""
+        return replace(self, settings=replace(self.settings, **settings)).command
+
+
+def contradictions(it: Settings, task: Settings) -> dict[str, str]:
+    """For each setting that has no place beside the others, the reason."""
+    reasons = {
+        "constant_lr": "the rate rises and falls (--warmup 0 ends that)" * bool(it.constant_lr and it.warmup),
+        "growth": "images grow only to an --image-size above 32" * bool(it.growth and it.image_size == 32),
+        "image_size": "images that grow need one above 32 (or --growth 0)" * bool(it.growth and it.image_size == 32),
+        "dropout": "this network has none" * bool(it.dropout and not task.dropout),
+        "decayed": "nothing decays (see --weight-decay)" * (not it.weight_decay),
+        "rotation": "nothing is augmented (--no-aug)" * it.no_aug,
+        "validation": "nothing is augmented (--no-aug)" * it.no_aug,
+        "statistics": "nothing is normalized (--no-norm)" * it.no_norm,
+        "limit": f"the sample has {SAMPLE_IMAGES:,} training images"
+        * bool(it.sample and (it.limit or 0) > SAMPLE_IMAGES),
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+# ---------------------------------------------------------------- commands
+
+
+def command_line(words: Iterable[str]) -> str:
+    """A command as one line for a POSIX shell or, on Windows, for cmd, which knows no single quotes."""
+    if os.name != "nt":
+        return shlex.join(words)
+    return " ".join(word if re.fullmatch(r"[\w.:\\/+=@~-]+", word) else f'"{word}"' for word in words)
+
+
+def interpreter() -> str:
+    """The Python that runs this, as it can be called from here."""
+    name = os.path.basename(sys.executable)
+    if os.path.normcase(shutil.which(name) or "") == os.path.normcase(sys.executable):
+        return name
+    path = shown(Path(sys.executable))
+    return path if os.path.dirname(path) else os.path.join(os.curdir, path)  # a bare name is not looked up here
+
+
+def called(script: Path) -> str:
+    """``script`` as its user has called it or, in a process of another script, as it can be called from here."""
+    with contextlib.suppress(OSError):  # the folder where the process stands is gone
+        if Path(sys.argv[0]).resolve() == script:
+            return sys.argv[0]
+    return shown(script)
