@@ -133,6 +133,7 @@ def open_run(
             stack.enter_context(files.only_process(run.files))
         if run.trains:
             console.tell_what_is_there(run)
+            stack.enter_context(precision.without_denormals(run.device))
         yield run
 
 
