@@ -155,8 +155,11 @@ def what_next(run: Run, error: BaseException) -> str:
 
 
 def make_output_safe() -> None:
-    """Replace closed output streams, and let standard output print paths that it cannot encode."""
-    # A stream that the shell closed (2>&-) is None, and the next file to be opened would get its number and its text.
+    """Replace closed streams, and let standard output print paths that it cannot encode."""
+    # The next file to be opened would get the number of a stream that the shell closed (2>&-), and its text.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
