@@ -4,7 +4,9 @@ import contextlib
 import math
 import os
 import sys
+import textwrap
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,44 +20,21 @@ from lab.original import original_accuracy
 from lab.record import conditions
 from lab.run import Run
 from lab.schedule import best_of, epochs_left, images_of
-from lab.settings import STEP_SIZE, Settings
+from lab.settings import STEP_SIZE, Settings, run_name, titles
 
 PAUSE = 30  # seconds between two lines where there is no bar
 
 
 def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environment: dict) -> None:
-    it = run.settings
-    numbers = (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
-    source = "first training image" if it.statistics == "first" else "training images"
-    pixels = "normalized with mean {} and standard deviation {}".format(*numbers) + f", of the {source}"
-    pixels = "pixels in [0, 1]" if it.no_norm else pixels
-    if it.image_size > 32:
-        pixels += f", enlarged to {it.image_size}×{it.image_size}"
-        pixels += f", step by step until {it.growth:.0%} of the epochs are over" * (it.growth > 0)
-    moves = f"random crop, flip and rotation (±{it.rotation:g}°)" if it.rotation else "random crop and flip"
-    moves += f", in training{' and validation' * (it.validation == 'augmented')}"
-    patience = f" (patience {it.patience})" if it.patience else ""
-    schedule = "constant" if it.constant_lr else f"halved every {STEP_SIZE} epochs"
-    if it.warmup:
-        schedule = f"reached after {it.warmup:.0%} of the steps, and down to 0 at the end"
+    """Print the statistics of the normalization, every setting that is not off, and the device."""
+    it, numbers = run.settings, (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
+    pixels = "normalized with mean {} and standard deviation {}".format(*numbers)
+    words = titles(run_name("", {name: value for name, value in asdict(it).items() if value or name == "seed"}))
+    words += [f"the rate is halved every {STEP_SIZE} epochs"] * (not it.constant_lr and not it.warmup)
     print(f"Run:     {run.name}")
-    print(f"Input:   {pixels}")
-    print(f"Augment: {'no' if it.no_aug else moves}")
-    print(f"Train:   {it.epochs} epochs{patience}, batches of {it.batch_size}, seed {it.seed}")
-    print(f"{it.optimizer + ':':8} learning rate {it.lr:g}, {schedule}")
-    print(f"Also:    {'; '.join(unreported(it))}")
+    print(f"Pixels:  {'in [0, 1], not normalized' if it.no_norm else pixels}")
+    print(textwrap.fill(f"With:    {', '.join(words)}", 80, subsequent_indent=" " * 9))
     print(f"Device:  {conditions(environment)}")
-
-
-def unreported(it: Settings) -> list[str]:
-    """What else is set, of which the lab report says nothing."""
-    return [
-        f"first weights: {it.first_weights}",
-        *([f"weight decay {it.weight_decay:g} on {it.decayed}"] if it.weight_decay else []),
-        *([f"dropout {it.dropout:g}"] if it.dropout else []),
-        *([f"label smoothing {it.label_smoothing:g}"] if it.label_smoothing else []),
-        *([f"weights averaged (up to {it.average:g} a step)"] if it.average else []),
-    ]
 
 
 def tell_what_is_there(run: Run) -> None:
