@@ -92,9 +92,6 @@ def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-# ---------------------------------------------------------------- which network it is
-
-
 def fingerprint(model: nn.Module) -> dict[str, object]:
     """What tells a network from one with other layers: class, number of parameters, a digest of its printed form."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -123,9 +120,6 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
             raise ValueError(f"with the same weights, {network['class']} computed something else then")
 
 
-# ---------------------------------------------------------------- the best weights of a finished run
-
-
 def load_best(model: nn.Module, run: Run) -> dict:
     """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
     path = run.files.best
@@ -139,9 +133,6 @@ def load_best(model: nn.Module, run: Run) -> dict:
     except ValueError as error:
         raise SystemExit(f"{shown(path)} cannot be used: {error}. {what_to_do}") from None
     return best
-
-
-# ---------------------------------------------------------------- the state of an unfinished run
 
 
 def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner: Learner) -> None:

@@ -28,8 +28,6 @@ from lab.settings import Settings, option, value_text
 
 AT_ONCE = 3  # seconds: a second signal in this time must not interrupt the tidying up after the first
 
-# ---------------------------------------------------------------- flags
-
 
 def parse(script: str, description: str, task: Settings, recipe: Settings, argv: list[str] | None) -> Run:
     """Read the flags of a task script, of ``argv`` or the command line; ``task`` and ``recipe`` are its two bases.
@@ -104,9 +102,6 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     return values
 
 
-# ---------------------------------------------------------------- how a run opens
-
-
 @contextlib.contextmanager
 def open_run(
     script: str, description: str, task: Settings, recipe: Settings, argv: list[str] | None = None
@@ -152,9 +147,6 @@ def needs_the_sample(run: Run) -> bool:
         print("So this run becomes one on the sample of CIFAR-10 that comes with the scripts (--sample).")
         return True
     return False
-
-
-# ---------------------------------------------------------------- how a run ends
 
 
 @contextlib.contextmanager

@@ -107,9 +107,6 @@ def print_test(result: dict, run: Run) -> None:
     print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
 
 
-# ---------------------------------------------------------------- when something goes wrong
-
-
 def refuse(message: str) -> NoReturn:
     """End the script because of a wrong flag."""
     with contextlib.suppress(OSError):
@@ -148,9 +145,6 @@ def drop_output() -> None:
     """Discard what is left of standard output; Python would complain about it once more at its exit."""
     with contextlib.suppress(OSError):  # in a notebook it has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-# ---------------------------------------------------------------- progress
 
 
 class Progress(tqdm):

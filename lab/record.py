@@ -93,9 +93,6 @@ def conditions(environment: dict) -> str:
     return ", ".join(filter(None, parts))
 
 
-# ---------------------------------------------------------------- reading
-
-
 def read_record(path: Path, run: str, settings: Settings | None = None) -> dict:
     """The record of the run with this name and, if they are given, with these settings.
 

@@ -119,9 +119,6 @@ def contradictions(it: Settings, task: Settings) -> dict[str, str]:
     return {name: reason for name, wrong, reason in reasons if wrong}
 
 
-# ---------------------------------------------------------------- commands
-
-
 def command_line(words: Iterable[str]) -> str:
     """A command as one line for a POSIX shell or, on Windows, for cmd, which knows no single quotes."""
     if os.name != "nt":

@@ -148,9 +148,6 @@ def settings_of(config: Mapping[str, object]) -> Settings:
     return Settings(**{it.name: (before | config)[it.name] for it in fields(Settings)})
 
 
-# ---------------------------------------------------------------- their words
-
-
 def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
