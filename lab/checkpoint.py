@@ -43,7 +43,7 @@ def load(path: Path, problem_of: Callable[[dict], str | None], what_to_do: str) 
         raise SystemExit(f"There is no {shown(path)}. {what_to_do}") from None
     try:
         with zipfile.ZipFile(content) as archive:
-            if archive.testzip():  # torch.load does not look at the checksums
+            if archive.testzip() or any(it.external_attr for it in archive.infolist()):  # torch.load looks at neither
                 refuse(path, "wrong checksum", what_to_do)
         content.seek(0)
         checkpoint = torch.load(content, map_location="cpu", weights_only=True)
