@@ -147,8 +147,8 @@ def load_best(model: nn.Module, run: Run) -> dict:
 def problem_of_best(best: dict) -> str | None:
     """What is wrong with a finished run's checkpoint beside its weights."""
     settings_of(best["config"])
-    if best["epoch"] < 1 or not 0 <= best["val_accuracy"] <= 1:
-        return "its epoch or val_accuracy cannot be"
+    if best["epoch"] < 1 or not 0 <= best["val_accuracy"] <= 1 or not best["config"]["network"]["class"]:
+        return "its epoch, val_accuracy or network cannot be"
     return records.problem_of_statistics(best["config"]) if "model" in best else "it has no model"
 
 
