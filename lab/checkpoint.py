@@ -43,7 +43,7 @@ def load(path: Path, shape: dict, what_to_do: str) -> dict:
         raise SystemExit(f"There is no {shown(path)}. {what_to_do}") from None
     try:
         with zipfile.ZipFile(content) as archive:
-            if archive.testzip():  # torch.load does not look at the checksums
+            if archive.testzip() or any(it.external_attr for it in archive.infolist()):  # torch.load looks at neither
                 refuse(path, "wrong checksum", what_to_do)
         content.seek(0)
         checkpoint = torch.load(content, map_location="cpu", weights_only=True)
@@ -115,8 +115,8 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
     if different := [name for name in now if now[name] != network[name]]:
         raise ValueError(f"{network['class']} had other layers then than {now['class']} has now ({different[0]})")
     if size and network["logits"]:
-        pairs = zip(network["logits"], logits_of_one_image(model, size), strict=True)
-        if max(abs(before - after) for before, after in pairs) > 1e-3 * max(map(abs, network["logits"])):
+        before, after = network["logits"], logits_of_one_image(model, size)
+        if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan
             raise ValueError(f"with the same weights, {network['class']} computed something else then")
 
 
