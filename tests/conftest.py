@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab import cifar10, files, flags
+from lab import cifar10, files
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, each with its share of the cores, and what it starts, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +27,8 @@ def ctrl_c():
 @pytest.fixture(scope="session")
 def official():
     """Where the official files of CIFAR-10 are; without them the test is skipped, for it downloads nothing."""
-    directory = cifar10.find(flags.ROOT)
+    named = os.environ.get("CIFAR10_DIR")
+    directory = cifar10.find(Path(named) if named else None)
     if cifar10.damaged(directory):
         pytest.skip(f"is about the official files of CIFAR-10, which are not in {directory}")
     return directory
@@ -35,7 +36,8 @@ def official():
 
 @pytest.fixture(scope="session")
 def sample():
-    return cifar10.load_sample()
+    """The images and labels to train and validate, and those to test."""
+    return *cifar10.load_sample(train=True), *cifar10.load_sample(train=False)
 
 
 @pytest.fixture
@@ -58,9 +60,9 @@ def made_up(monkeypatch, without_pictures):
         noise = torch.randint(60, (n, 3, 32, 32), generator=generator)
         return (noise + 20 * labels.view(n, 1, 1, 1)).to(torch.uint8), labels
 
-    data = (*images(400), *images(100))
-    monkeypatch.setattr(cifar10, "load", lambda directory: data)
-    return data
+    to_train, to_test = images(400), images(100)
+    monkeypatch.setattr(cifar10, "load", lambda directory, train: to_train if train else to_test)
+    return *to_train, *to_test
 
 
 @pytest.fixture
