@@ -76,9 +76,8 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
     except (RuntimeError, TypeError, AttributeError):
         name = type(getattr(model, "module", model)).__name__  # of an average, what it averages
         raise SystemExit(f"{shown(path)} holds the weights of another network than {name}. {what_to_do}") from None
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            refuse(path, f"its {name} is not finite", what_to_do)
+    if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+        refuse(path, f"its {broken[0]} is not finite", what_to_do)
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -150,11 +149,7 @@ def load_state(path: Path) -> dict:
     state = load(path, parts | {"history": records.HISTORY, "environments": [records.ENVIRONMENT]}, START_ANEW)
     if state["format"] != STATE_FORMAT:
         refuse(path, "another version of these scripts left it, which can go on with it", START_ANEW)
-    problem = records.problem_of_config(state.get("config"))
-    problem = problem or records.problem_of_history(
-        state["history"], state["environments"], settings_of(state["config"])
-    )
-    if problem:
+    if problem := records.problem_of_config(state.get("config")) or records.problem_of_history(state):
         refuse(path, problem, START_ANEW)
     return state
 

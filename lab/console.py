@@ -14,7 +14,6 @@ import torch
 from tqdm import tqdm
 
 from lab import checkpoint
-from lab.drawing import BROKEN
 from lab.files import shown
 from lab.original import original_accuracy
 from lab.record import conditions
@@ -67,19 +66,16 @@ def print_epoch(history: list[dict], settings: Settings) -> None:
     """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
     it = history[-1]
     train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
+    losses = f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}"
     left = Progress.format_interval(epochs_left(settings, it["epoch"]) * it["seconds"])
-    print(
-        f"Epoch {it['epoch']:2}/{settings.epochs}  lr {it['learning_rate']:<8.3g}  "
-        f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "
-        f"{left} left{' *' * (best_of(history) is it)}"
-    )
+    rest = f"{losses}  {left} left{' *' * (best_of(history) is it)}"
+    print(f"Epoch {it['epoch']:2}/{settings.epochs}  lr {it['learning_rate']:<8.3g}  {rest}")
 
 
 def print_written(*paths: Path) -> None:
-    """Name those of the files that are there, one a line; no picture of before, if it could not be drawn again."""
-    for path in paths:
-        if path.exists() and path not in BROKEN:
-            print(f"Written: {shown(path)}")
+    """Name the files that are there, one a line: a picture that could not be drawn is not."""
+    for path in filter(Path.exists, paths):
+        print(f"Written: {shown(path)}")
 
 
 def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
@@ -94,13 +90,11 @@ def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
     )
 
 
-def print_model(path: Path) -> None:
-    print(f"Model loaded from {shown(path)} ({path.stat().st_size / 1e6:.1f} MB)")
-
-
 def print_test(result: dict, run: Run) -> None:
-    """Print the result on the test images as the lab report does and, for its runs, its accuracy."""
-    original = original_accuracy(run.task, run.changes)
+    """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy."""
+    original, best = original_accuracy(run.task, run.changes), run.files.best
+    if best.exists():
+        print(f"Model loaded from {shown(best)} ({best.stat().st_size / 1e6:.1f} MB)")
     beside = f" (original: {original:.3f})" if original else ""
     if run.settings.recipe:
         beside = f" (with mirror images: {result['test_accuracy_mirrored']:.3f})"
@@ -116,16 +110,15 @@ def refuse(message: str) -> NoReturn:
 
 def what_next(run: Run, error: BaseException) -> str:
     """What is on the disk of a run that an error has ended, and how to go on."""
-    advice = ""
     if isinstance(error, FloatingPointError):
-        advice = "Try a smaller --lr. "
-    elif isinstance(error, (RuntimeError, MemoryError)) and run.trains:
-        advice = f"Try a --batch-size below {run.settings.batch_size}. "
+        return "Try a smaller --lr."
+    full_memory = isinstance(error, (RuntimeError, MemoryError)) and run.trains
+    advice = f"Try a --batch-size below {run.settings.batch_size}. " * full_memory
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
         return f"{advice}{shown(run.files.state)} has all finished epochs. To go on as before: {run.command} --resume"
-    if run.files.record.exists():  # the signal came after the last file, or before the first epoch of a second run
+    if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"
 

@@ -1,7 +1,7 @@
 """The same network, faster to train: fewer multiplications with zero, less memory traffic, cheaper random numbers.
 
-A network is trained and validated through another one, from :func:`rebuild`, that computes the same. What was tried and
-what each step brought is in ``benchmarks/README.md``.
+A network is trained and validated through another one, from :func:`rebuild`, that computes the same.
+``benchmarks/README.md`` tells what each step brought, and what else was tried.
 
 - On a 1x1 map, eight of the nine taps of a 3x3 kernel meet nothing but padding: they multiply zeros, and their gradient
   is zero, so Adam never moves them. On 32x32 images that is ResNet-18's last stage, and 6.9 of its 11.2 million
@@ -33,9 +33,7 @@ MAX_PIXELS = 4  # of the map a convolution leads to; onto larger ones PyTorch's 
 def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
     """A network that computes for images [N, *image_shape] what ``model`` computes, and is faster to train.
 
-    For smaller images, too: what meets only padding in large ones does so in small ones.
-
-    Its convolutions onto small maps have weights of their own; all other parameters, and all buffers, are those of
+    For smaller images, too: what meets only padding in large ones does so in small ones. Its convolutions onto small maps have weights of their own; all other parameters, and all buffers, are those of
     ``model`` itself. It saves and loads the ``state_dict`` of ``model``: the same names, shapes and values.
     Raises ValueError: the outputs of the two networks differ.
     """

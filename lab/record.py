@@ -8,7 +8,7 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -38,14 +38,14 @@ SHAPE = {  # of a record, beside its settings; float: a finite number
 
 def begin(run: str, settings: Settings, mean: Iterable, std: Iterable, network: dict) -> dict:
     """The record of a run that has no epoch yet; ``mean`` and ``std`` have one number for each channel."""
-    statistics = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
-    config = asdict(settings) | statistics | {"network": network}
+    config = asdict(settings) | {"mean": [*map(float, mean)], "std": [*map(float, std)], "network": network}
     return {"run": run, "config": config, "environments": [], "history": []}
 
 
 def write_record(path: Path, record: dict) -> None:
     """Write the record of a run that has finished now; OSError if that cannot be done."""
-    record = {"format": FORMAT, "run": record["run"], "finished": today(), "code": commit()} | record
+    finished = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    record = {"format": FORMAT, "run": record["run"], "finished": finished, "code": commit()} | record
     with atomic_write(path, record["run"]) as file:
         file.write(json.dumps(record, indent=1).encode())
 
@@ -67,17 +67,11 @@ def note_conditions(record: dict, now: dict) -> None:
         record["environments"].append({"from_epoch": len(record["history"])} | now)
 
 
-def today() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
 def commit() -> str | None:
     """The commit of the scripts, marked where they differ from it; None without git."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     with contextlib.suppress(OSError):
-        found = subprocess.run(git, capture_output=True, text=True)
-        return found.stdout.strip() or None
-    return None
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
 
 
 def title_of(record: dict) -> str:
@@ -129,7 +123,7 @@ def problem_of_record(record: object, run: str, settings: Settings | None) -> st
     if missing := [name for name, shape in SHAPE.items() if misfit(record.get(name), shape)]:
         return f"its {missing[0]} is missing or of another kind"
     found, history, confusion = settings_of(record["config"]), record["history"], record["confusion_matrix"]
-    if problem := problem_of_history(history, record["environments"], found):
+    if problem := problem_of_history(record):
         return problem
     if not history or (len(history) != found.epochs and not out_of_patience(history, found)):
         return f"its history has {len(history)} of {found.epochs} epochs"
@@ -160,8 +154,9 @@ def problem_of_config(config: object, wanted: Settings | None = None) -> str | N
     return None
 
 
-def problem_of_history(history: Sequence[dict], environments: list[dict], settings: Settings) -> str | None:
+def problem_of_history(record: dict) -> str | None:
     """What does not fit together in the epochs of a record or of a state, or None."""
+    history, settings = record["history"], settings_of(record["config"])
     steps = steps_of(images_of(settings)[0], settings.batch_size)
     for number, epoch in enumerate(history, 1):
         if epoch["epoch"] != number:
@@ -170,7 +165,7 @@ def problem_of_history(history: Sequence[dict], environments: list[dict], settin
             return f"in its history, the learning rate of epoch {number} is not that of its settings"
         if settings.growth and epoch.get("image_size") != size_of(settings, number):
             return f"in its history, the image size of epoch {number} is not that of its settings"
-    starts = [environment["from_epoch"] for environment in environments]
+    starts = [environment["from_epoch"] for environment in record["environments"]]
     if starts[:1] != [1][: len(history)] or starts != sorted(set(starts)) or max(starts, default=0) > len(history):
         return "its environments are not those of its epochs"
     return None
