@@ -33,8 +33,9 @@ MAX_PIXELS = 4  # of the map a convolution leads to; onto larger ones PyTorch's 
 def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
     """A network that computes for images [N, *image_shape] what ``model`` computes, and is faster to train.
 
-    For smaller images, too: what meets only padding in large ones does so in small ones. Its convolutions onto small maps have weights of their own; all other parameters, and all buffers, are those of
-    ``model`` itself. It saves and loads the ``state_dict`` of ``model``: the same names, shapes and values.
+    For smaller images, too: what meets only padding in large ones does so in small ones. Its convolutions onto small
+    maps have weights of their own; all other parameters, and all buffers, are those of ``model`` itself. It saves and
+    loads the ``state_dict`` of ``model``: the same names, shapes and values.
     Raises ValueError: the outputs of the two networks differ.
     """
     calls = []
