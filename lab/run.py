@@ -94,7 +94,7 @@ class Run:
         """What to type here to train it."""
         places = [("device", self.device, device("auto")), ("data_dir", self.data_dir, None)]
         places += [("output_dir", self.output_dir, ROOT)]
-        given = [word for name, place, usual in places if place != usual for word in (option(name), str(place))]
+        given = [word for name, place, usual in places if place != usual for word in (option(name), typed(place))]
         return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
 
     def command_with(self, **settings: object) -> str:
@@ -124,6 +124,11 @@ def command_line(words: Iterable[str]) -> str:
     if os.name != "nt":
         return shlex.join(words)
     return " ".join(word if re.fullmatch(r"[\w.:\\/+=@~-]+", word) else f'"{word}"' for word in words)
+
+
+def typed(place: object) -> str:
+    """A device or a folder as a word of a command line, where a folder is neither a flag nor a home directory."""
+    return os.path.join(os.curdir, place) if str(place).startswith(("-", "~")) else str(place)
 
 
 def interpreter() -> str:

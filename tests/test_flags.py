@@ -3,16 +3,15 @@
 import os
 import re
 import shlex
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 
 import pytest
 
-import lab.settings
 import task1_simplecnn
 import task2_resnet18
 from lab import commandline
 from lab.run import device
-from lab.settings import Settings, setting, settings_of, titles, value_text
+from lab.settings import Settings, titles, value_text
 
 # ---------------------------------------------------------------- names
 
@@ -102,18 +101,6 @@ def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
         others = "recipe no_norm no_aug constant_lr warmup label_smoothing average growth patience seed limit sample"
         assert not any(getattr(it, name) for name in others.split())
         assert (it.statistics, it.validation, it.image_size) == ("first", "augmented", 32)
-
-
-def test_a_setting_that_a_record_lacks_is_what_all_runs_did_before_there_was_it(monkeypatch):
-    @dataclass(frozen=True, kw_only=True)
-    class Later(Settings):
-        momentum: float = setting(0.5, "mom{}", "momentum {}", "what a step keeps of the last", before=0.9)
-
-    monkeypatch.setattr(lab.settings, "Settings", Later)
-    assert settings_of(asdict(TASK)).momentum == 0.9
-    assert settings_of(asdict(TASK) | {"momentum": 0.7}).momentum == 0.7
-    with pytest.raises(KeyError, match="seed"):
-        settings_of({name: value for name, value in asdict(TASK).items() if name != "seed"})
 
 
 # ---------------------------------------------------------------- what is refused
