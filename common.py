@@ -451,7 +451,7 @@ def show_result(model: nn.Module, run: Run) -> None:
         result = record.read_record(run.files.record, run.name, run.settings)
         checkpoint.check_network(model, result["config"]["network"])
     except ValueError as error:
-        raise SystemExit(f"{shown(run.files.record)} cannot be used: {error}. To train anew: {run.command}") from None
+        raise SystemExit(f"{shown(run.files.record)} cannot be used: {error}. To train it: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {result['best_epoch']}: see {shown(run.files.record)}")
     test_set = None
     if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):

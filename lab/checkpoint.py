@@ -44,15 +44,15 @@ def load(path: Path, shape: dict, what_to_do: str) -> dict:
     try:
         with zipfile.ZipFile(content) as archive:
             if archive.testzip() or any(it.external_attr for it in archive.infolist()):  # torch.load looks at neither
-                refuse(path, "wrong checksum", what_to_do)
+                refuse(path, "it is damaged (wrong checksum)", what_to_do)
         content.seek(0)
         checkpoint = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
         if is_full_memory(error):
             raise
-        refuse(path, type(error).__name__, what_to_do)
+        refuse(path, f"it is damaged, or no checkpoint of these scripts ({type(error).__name__})", what_to_do)
     if records.misfit(checkpoint, shape):
-        refuse(path, f"it lacks {', '.join(shape)}", what_to_do)
+        refuse(path, f"it is no checkpoint of these scripts ({', '.join(shape)})", what_to_do)
     return checkpoint
 
 
@@ -66,7 +66,7 @@ def is_full_memory(error: BaseException) -> bool:
 
 def refuse(path: Path, problem: str, what_to_do: str) -> NoReturn:
     """End the script because of what a checkpoint holds."""
-    raise SystemExit(f"{shown(path)} is damaged, or no checkpoint of these scripts ({problem}). {what_to_do}")
+    raise SystemExit(f"{shown(path)} cannot be used: {problem}. {what_to_do}") from None
 
 
 def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -> None:
@@ -75,7 +75,7 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         name = type(getattr(model, "module", model)).__name__  # of an average, what it averages
-        raise SystemExit(f"{shown(path)} holds the weights of another network than {name}. {what_to_do}") from None
+        refuse(path, f"it holds the weights of another network than {name}", what_to_do)
     if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
         refuse(path, f"its {broken[0]} is not finite", what_to_do)
 
@@ -125,12 +125,12 @@ def load_best(model: nn.Module, run: Run) -> dict:
     what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
     best = load(path, {"epoch": int, "val_accuracy": float}, what_to_do)
     if problem := records.problem_of_config(best.get("config"), run.settings):
-        raise SystemExit(f"{shown(path)} cannot be used: {problem}. {what_to_do}")
+        refuse(path, problem, what_to_do)
     load_weights(model, best.get("model"), path, what_to_do)
     try:
         check_network(model, best["config"]["network"], run.settings.image_size)
     except ValueError as error:
-        raise SystemExit(f"{shown(path)} cannot be used: {error}. {what_to_do}") from None
+        refuse(path, str(error), what_to_do)
     return best
 
 
@@ -166,11 +166,11 @@ def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dic
         same_network = state["config"]["network"] == record["config"]["network"]
         problem = f"it is of a run with {'other images' if same_network else 'another network'}"
     if problem:
-        raise SystemExit(f"{shown(path)} cannot be used: {problem}. {START_ANEW}")
+        refuse(path, problem, START_ANEW)
     load_weights(model, state["best"], path, START_ANEW)
     load_weights(learner.model, state["model"], path, START_ANEW)
     if learner.average:
-        load_weights(learner.average, state["average"], path, START_ANEW)
+        load_weights(learner.average, state.get("average"), path, START_ANEW)
     if state["history"] and not restore_moments(learner.optimizer, state["optimizer"], MOMENTS[wanted.optimizer]):
         refuse(path, "its optimizer is that of another network", START_ANEW)
     record |= {name: state[name] for name in ("environments", "history")}

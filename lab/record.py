@@ -125,7 +125,7 @@ def problem_of_record(record: object, run: str, settings: Settings | None) -> st
     found, history, confusion = settings_of(record["config"]), record["history"], record["confusion_matrix"]
     if problem := problem_of_history(record):
         return problem
-    if not history or (len(history) != found.epochs and not out_of_patience(history, found)):
+    if not history or (len(history) < found.epochs and not out_of_patience(history, found)):
         return f"its history has {len(history)} of {found.epochs} epochs"
     if record["best_epoch"] != best_of(history)["epoch"]:
         return "its best epoch is not the best of its history"
@@ -142,6 +142,8 @@ def problem_of_config(config: object, wanted: Settings | None = None) -> str | N
     """
     if misfit(config, {"mean": [float], "std": [float], "network": NETWORK}):
         return "its mean, std or network is missing"
+    if not len(config["mean"]) == len(config["std"]) == 3 or min(config["std"]) <= 0:
+        return "its mean or std is not three numbers"
     try:
         found = settings_of(config)
     except KeyError as error:
@@ -158,6 +160,8 @@ def problem_of_history(record: dict) -> str | None:
     """What does not fit together in the epochs of a record or of a state, or None."""
     history, settings = record["history"], settings_of(record["config"])
     steps = steps_of(images_of(settings)[0], settings.batch_size)
+    if len(history) > settings.epochs:
+        return f"its history has {len(history)} of {settings.epochs} epochs"
     for number, epoch in enumerate(history, 1):
         if epoch["epoch"] != number:
             return f"in its history, epoch {number} is missing"
