@@ -1,7 +1,4 @@
-"""Reading learning curves: one list of rules says what they show, and which setting to change next.
-
-Every rule looks at the numbers of one run, as a teacher would at its picture, and gives the evidence with the finding.
-"""
+"""Reading learning curves: one list of rules says what they show, and which setting to change next."""
 
 import textwrap
 from collections.abc import Callable, Mapping
