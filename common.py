@@ -409,8 +409,6 @@ def print_result(result: dict, run: Run) -> None:
     diagnosis.print_reading(result)
     if run.settings.sample and run.mode != "dry-run":
         console.print_sample_note(result, run, is_there=bool(cifar10.parts_of(cifar10.find(run.data_dir))))
-    if run.files.best.exists():
-        console.print_model(run.files.best)
     console.print_test(result, run)
 
 
@@ -425,7 +423,6 @@ def test_again(model: nn.Module, run: Run) -> None:
     test_set = load_test_set(config, run)
     print(f"Data:    {source_of(run)}: {len(test_set.labels):,} images to test")
     console.print_configuration(run, test_set.mean, test_set.std, precision.environment(run.device, "float32"))
-    console.print_model(run.files.best)
     console.print_test(evaluate(model, test_set), run)
 
 
@@ -454,7 +451,7 @@ def show_result(model: nn.Module, run: Run) -> None:
         result = record.read_record(run.files.record, run.name, run.settings)
         checkpoint.check_network(model, result["config"]["network"])
     except ValueError as error:
-        raise SystemExit(f"{shown(run.files.record)} cannot be used: {error}. To train anew: {run.command}") from None
+        raise SystemExit(f"{shown(run.files.record)} cannot be used: {error}. To train it: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {result['best_epoch']}: see {shown(run.files.record)}")
     test_set = None
     if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):

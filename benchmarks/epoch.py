@@ -48,7 +48,7 @@ def timed(function: Callable, part: str, seconds: Counter) -> Callable:
 def run(name: str, started: float, *words: str) -> dict:
     """Run a task script; seconds from ``started`` to the end of its first step, and of each part of an epoch."""
     import common
-    from lab import cifar10, flags
+    from lab import cifar10, commandline, console
 
     task, found, epochs, seconds = importlib.import_module(name), {}, [], Counter()
     for (module, function), part in PARTS.items():
@@ -60,14 +60,15 @@ def run(name: str, started: float, *words: str) -> dict:
         found.setdefault("first_step", time.time() - started)
         return result
 
-    def one_more_epoch(*args, print_epoch=common.print_epoch):
+    def one_more_epoch(*args, print_epoch=console.print_epoch):
         print_epoch(*args)
         epochs.append(dict(seconds) | {"whole": time.perf_counter()})
         seconds.clear()
 
-    common.train_step, common.print_epoch = first_step, one_more_epoch
+    common.train_step, console.print_epoch = first_step, one_more_epoch
+    data = cifar10.find(commandline.parse(task.__file__, "", task.TASK, task.RECIPE, []).data_dir)  # not the sample
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(sys.stderr):
-        places = ["--data-dir", str(cifar10.find(flags.ROOT)), "--output-dir", directory]
+        places = ["--data-dir", str(data), "--output-dir", directory]
         task.main(["--epochs", str(EPOCHS), *places, *words])
     for part in PARTS.values():
         found[part] = sum(epoch.get(part, 0) for epoch in epochs[1:]) / (EPOCHS - 1)

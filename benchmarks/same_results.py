@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -27,18 +28,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import task1_simplecnn
 import task2_resnet18
-from lab import cifar10, faster, flags, precision
+from lab import cifar10, commandline, faster, precision
+from lab.run import default_device
 
 SEEDS = 0, 1, 2
 aten = torch.ops.aten
 PRODUCTS = aten.conv2d, aten.convolution, aten.convolution_backward, aten.addmm_  # conv2d in inference mode
 
 
-def train(task: object, seed: int, variant: str) -> dict:
+def train(task: ModuleType, seed: int, variant: str) -> dict:
     """The record of a run of three epochs."""
+    data = cifar10.find(commandline.parse(task.__file__, "", task.TASK, task.RECIPE, []).data_dir)  # not the sample
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()):
-        words = ["--epochs", "3", "--seed", str(seed), "--data-dir", str(cifar10.find(flags.ROOT))]  # not the sample
-        task.main([*words, "--output-dir", directory, *["--float32"] * (variant != "bfloat16")])
+        words = ["--epochs", "3", "--seed", str(seed), *["--float32"] * (variant != "bfloat16")]
+        task.main([*words, "--data-dir", str(data), "--output-dir", directory])
         (record,) = Path(directory, "plots").glob("*.json")
         return json.loads(record.read_text())
 
@@ -67,7 +70,7 @@ class ProductsInFloat32(TorchDispatchMode):
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    rebuild, native = faster.rebuild, precision.has_bfloat16(flags.device("auto"))
+    rebuild, native = faster.rebuild, precision.has_bfloat16(default_device())
     precision.has_bfloat16 = lambda device: True
     print(f"bfloat16 {'as the device has it' if native else 'by way of float32'}")
     for task in (task1_simplecnn, task2_resnet18):
@@ -80,9 +83,9 @@ def main() -> None:
                 *_, last = record["history"]
                 row = last["train_loss"], last["val_loss"], last["val_accuracy"]
                 rows.append((*row, record["test_loss"], record["test_accuracy"]))
-                print(f"{record['config']['task']:16} {variant:9} seed {seed} ", *(f"{it:.4f}" for it in rows[-1]))
+                print(f"{task.__name__:16} {variant:9} seed {seed} ", *(f"{it:.4f}" for it in rows[-1]))
             columns = [f"{statistics.mean(it):.4f} ± {statistics.stdev(it):.4f}" for it in zip(*rows, strict=True)]
-            print(f"{record['config']['task']:16} {variant:9} mean   ", *columns, flush=True)
+            print(f"{task.__name__:16} {variant:9} mean   ", *columns, flush=True)
 
 
 if __name__ == "__main__":

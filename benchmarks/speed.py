@@ -38,6 +38,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -54,15 +55,17 @@ sys.path.insert(0, str(HERE.parent))
 import common
 import task1_simplecnn
 import task2_resnet18
-from lab import cifar10, faster, flags, precision
-from lab.checkpoint import environment
+from lab import cifar10, commandline, faster, precision
 from lab.files import atomic_write
+from lab.learner import learner_for
+from lab.run import Run, device
+from lab.settings import whole
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
-TASKS = {  # the network, A's, and the settings
-    "task1_simplecnn": (SimpleCNN, SimpleCNN, task1_simplecnn.DEFAULTS),
-    "task2_resnet18": (ResNet18, lambda: torchvision.models.resnet18(num_classes=10), task2_resnet18.DEFAULTS),
+TASKS = {  # the script, its network, and A's
+    "task1_simplecnn": (task1_simplecnn, SimpleCNN, SimpleCNN),
+    "task2_resnet18": (task2_resnet18, ResNet18, lambda: torchvision.models.resnet18(num_classes=10)),
 }
 WARM_UP, STEPS = 5, 30  # of each turn
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -86,12 +89,12 @@ AUGMENTATION = {
 Variant = dict[str, Callable[[int], None]]  # what can be timed, each for a number of steps
 
 
-def batches_of(run: flags.Run, workers: int, kind: str) -> Iterable:
+def batches_of(run: Run, workers: int, kind: str) -> Iterable:
     """The training images, again and again, by a DataLoader."""
     images = torchvision.datasets.CIFAR10(run.data_dir, transform=transforms.Compose(AUGMENTATION[kind]))
     loader = torch.utils.data.DataLoader(
         images,
-        run.batch_size,
+        run.settings.batch_size,
         shuffle=True,
         num_workers=workers,
         drop_last=True,
@@ -101,11 +104,11 @@ def batches_of(run: flags.Run, workers: int, kind: str) -> Iterable:
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
-def plain(run: flags.Run, workers: int) -> Variant:
+def plain(run: Run, workers: int) -> Variant:
     """A."""
     batches = batches_of(run, workers, "PIL")
-    model = TASKS[run.task][1]().to(run.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
+    model = TASKS[run.task][2]().to(run.device)
+    optimizer = torch.optim.Adam(model.parameters(), run.settings.lr, weight_decay=run.settings.weight_decay)
 
     def train(steps: int) -> None:
         model.train()
@@ -118,16 +121,17 @@ def plain(run: flags.Run, workers: int) -> Variant:
     return {"train": train}
 
 
-def tuned(run: flags.Run, workers: int, kind: str, compiled: bool) -> Variant:
+def tuned(run: Run, workers: int, kind: str, compiled: bool) -> Variant:
     """A+."""
     torch.backends.cudnn.benchmark = True
     faster.keep_memory()  # as jemalloc or tcmalloc do, which the guide names
     batches = batches_of(run, workers, kind)
-    model = TASKS[run.task][1]().to(run.device, memory_format=torch.channels_last)
+    model = TASKS[run.task][2]().to(run.device, memory_format=torch.channels_last)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):  # in both networks, a batch norm follows
             layer.bias = None
-    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr, fused=True)
+    rate, penalty = run.settings.lr, run.settings.weight_decay
+    optimizer = torch.optim.Adam(model.parameters(), rate, weight_decay=penalty, fused=True)
     network = torch.compile(model) if compiled else model
 
     def train(steps: int) -> None:
@@ -136,7 +140,7 @@ def tuned(run: flags.Run, workers: int, kind: str, compiled: bool) -> Variant:
             images = images.to(run.device, non_blocking=True, memory_format=torch.channels_last)
             labels = labels.to(run.device, non_blocking=True)
             optimizer.zero_grad()
-            with precision.autocast(run):
+            with precision.autocast(run.device, run.precision):
                 loss = F.cross_entropy(network(images), labels)
             loss.backward()
             optimizer.step()
@@ -144,28 +148,28 @@ def tuned(run: flags.Run, workers: int, kind: str, compiled: bool) -> Variant:
     return {"train": train}
 
 
-def project(run: flags.Run) -> Variant:
+def project(run: Run) -> Variant:
     """B, set up as ``common.train`` does it, C, and the convolution that gives the floor."""
     train_set, _, _ = common.load_data(run)
-    torch.backends.cudnn.allow_tf32 = False  # as in lab.opening.open_run
+    batch_size, autocast = run.settings.batch_size, precision.autocast(run.device, run.precision)
     faster.keep_memory()
-    model = faster.rebuild(common.build(TASKS[run.task][0], run), train_set.images.shape[1:])
-    learner = common.learner_for(model, run, steps=len(train_set.labels) // run.batch_size)
+    model = faster.rebuild(common.build(TASKS[run.task][1], run), train_set.images.shape[1:])
+    learner = learner_for(model, run.settings, STEPS)
     epochs = itertools.count(1)
 
     def epoch_of(steps: int) -> common.Dataset:
-        images = steps * run.batch_size
+        images = steps * batch_size
         apart = len(train_set.labels) // images
         spread = slice(None, images * apart, apart)  # over all of memory
         return train_set._replace(images=train_set.images[spread], labels=train_set.labels[spread])
 
     def batches(steps: int) -> Iterable:
         epoch = epoch_of(steps)
-        order, augmentation = common.sample_epoch(epoch, run, next(epochs), common.TRAINING)
-        return common.batches(epoch, run.batch_size, order, augmentation)
+        order, augmentation = common.sample_epoch(epoch, run.settings, next(epochs), common.TRAINING)
+        return common.batches(epoch, batch_size, order, augmentation)
 
     def train(steps: int) -> None:
-        common.train_epoch(learner, epoch_of(steps), run, next(epochs))
+        common.train_epoch(learner._replace(steps=steps), epoch_of(steps), run, next(epochs))
 
     def data(steps: int) -> None:
         for _ in batches(steps):
@@ -176,14 +180,14 @@ def project(run: flags.Run) -> Variant:
     def step(steps: int) -> None:
         model.train()
         for _ in range(steps):
-            common.train_step(model, learner.optimizer, images, labels, run)
+            common.train_step(learner, images, labels, autocast)
 
     convolution = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(run.device, memory_format=torch.channels_last)
     maps = torch.rand(128, 64, 16, 16, device=run.device).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def convolve(steps: int) -> None:
-        with precision.autocast(run):
+        with autocast:
             for _ in range(steps):
                 convolution(maps)
 
@@ -211,19 +215,23 @@ def arithmetic(network: nn.Module, images: torch.Tensor) -> float:
     return sum(found)
 
 
-def serve(connection: Connection, setup: Callable[..., Variant], run: flags.Run, *more) -> None:
+def serve(connection: Connection, threads: int, setup: Callable[..., Variant], run: Run, *more) -> None:
     """In a process of its own: set a variant up, then time what is asked for, until ``peak`` is."""
-    torch.set_num_threads(run.threads)
+    torch.set_num_threads(threads)
     on_cpu = run.device.type == "cpu"
-    with contextlib.redirect_stdout(io.StringIO()):
-        variant = setup(run, *more)
-    connection.send("ready")
-    while (wanted := connection.recv()) != "peak":
-        for steps in (WARM_UP, STEPS):
-            started = time.perf_counter()
-            variant[wanted](steps)
-            on_cpu or torch.accelerator.synchronize(run.device)
-        connection.send((time.perf_counter() - started) / STEPS)
+    with contextlib.ExitStack() as stack:
+        if setup is project:  # as in lab.commandline.open_run
+            stack.enter_context(precision.without_tf32(run.device))
+            stack.enter_context(precision.without_denormals(run.device))
+        with contextlib.redirect_stdout(io.StringIO()):
+            variant = setup(run, *more)
+        connection.send("ready")
+        while (wanted := connection.recv()) != "peak":
+            for steps in (WARM_UP, STEPS):
+                started = time.perf_counter()
+                variant[wanted](steps)
+                on_cpu or torch.accelerator.synchronize(run.device)
+            connection.send((time.perf_counter() - started) / STEPS)
     on_gpu = run.device.type == "cuda"
     connection.send(torch.cuda.max_memory_allocated(run.device) if on_gpu else peak_memory())
 
@@ -237,10 +245,11 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def start(setup: Callable[..., Variant], run: flags.Run, *more) -> Callable[[str], float]:
+def start(setup: Callable[..., Variant], run: Run, *more) -> Callable[[str], float]:
     """Start a variant; the result asks it for the seconds of a step, or for the most bytes that it has had at once."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=serve, args=(theirs, setup, run, *more))
+    threads = torch.get_num_threads()
+    process = multiprocessing.Process(target=serve, args=(theirs, threads, setup, run, *more))
     process.start()
     theirs.close()  # so that an error over there is an EOFError here
     ours.recv()  # when it is set up, and no longer takes time from the others
@@ -268,7 +277,7 @@ def fastest(rivals: dict[tuple, Callable[[str], float]]) -> tuple:
     return best
 
 
-def compare(run: flags.Run, rounds: int) -> dict:
+def compare(run: Run, rounds: int) -> dict:
     """Seconds and ratios of one task in one precision, printed and as a dict."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     numbers = [workers for workers in (0, 1, 2, 4, 8, 16) if workers <= cores]
@@ -295,10 +304,10 @@ def compare(run: flags.Run, rounds: int) -> dict:
     def ratio(name: str) -> float:
         return statistics.median(other / ours for other, ours in zip(seconds[name], seconds["B"], strict=True))
 
-    work = arithmetic(TASKS[run.task][0](), torch.zeros(run.batch_size, 3, 32, 32))
+    work = arithmetic(TASKS[run.task][1](), torch.zeros(run.settings.batch_size, 3, 32, 32))
     once = arithmetic(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)), torch.zeros(128, 64, 16, 16)) / 2
     seconds["floor"] = [work / once * convolution for convolution in seconds["convolution"]]
-    found = {"batch_size": run.batch_size, "A": {"workers": best[0]}}
+    found = {"batch_size": run.settings.batch_size, "A": {"workers": best[0]}}
     found["A+"] = dict(zip(("workers", "transforms", "compiled"), best_tuned, strict=True))
     found["milliseconds"] = {
         name: 1000 * statistics.median(seconds[name]) for name in ("A", "A+", "B", "C", "data", "floor")
@@ -310,7 +319,7 @@ def compare(run: flags.Run, rounds: int) -> dict:
     return found
 
 
-def print_comparison(run: flags.Run, found: dict) -> None:
+def print_comparison(run: Run, found: dict) -> None:
     workers, kind, compiled = found["A+"].values()
     names = {
         "A": f"plain PyTorch ({found['A']['workers']} workers)",
@@ -319,10 +328,10 @@ def print_comparison(run: flags.Run, found: dict) -> None:
         "C": "its ceiling",
         "floor": f"{found['gigaflop']:.1f} GFLOP at {found['gigaflop_per_second']:.0f} a second",
     }
-    print(f"{run.task}, batches of {run.batch_size}, {precision.precision_of(run)}")
+    print(f"{run.task}, batches of {run.settings.batch_size}, {run.precision}")
     for name, what in names.items():
         milliseconds = found["milliseconds"][name]
-        rate = 1000 * run.batch_size / milliseconds
+        rate = 1000 * run.settings.batch_size / milliseconds
         print(f"  {name:5}  {what:32} {rate:8.0f} images/s  {milliseconds:7.2f} ms a step")
     ratios = "   ".join(f"B/{name} {found[f'B/{name}']:.2f}" for name in ("A", "A+", "C", "floor"))
     share = found["milliseconds"]["data"] / found["milliseconds"]["B"]
@@ -332,15 +341,14 @@ def print_comparison(run: flags.Run, found: dict) -> None:
     )
 
 
-def describe_machine(run: flags.Run) -> dict:
+def describe_machine(run: Run) -> dict:
     """What the figures depend on; of the CPU also all that it can do, as far as PyTorch tells."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return {name: value for name, value in environment(run).items() if name != "precision"} | {
-        "threads": run.threads,
+    environment = precision.environment(run.device, run.precision)
+    return {name: value for name, value in environment.items() if name != "precision"} | {
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cpu": capabilities.get("cpu_name", platform.processor()),
         "capabilities": sorted(name for name, value in capabilities.items() if value is True),
     }
 
@@ -349,32 +357,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     threads = torch.get_num_threads()
     flag = parser.add_argument
-    flag("--threads", type=flags.integer(1, 1024), default=threads, metavar="N", help=f"threads of the CPU ({threads})")
-    flag("--rounds", type=flags.integer(1, 1000), default=9, metavar="N", help="turns of each variant (9)")
-    flag("--device", type=flags.device, default="auto", help="as of the task scripts (auto)")
+    number = whole("N", 1, 1024)
+    flag("--threads", type=number.parse, default=threads, metavar="N", help=f"threads of the CPU ({threads})")
+    flag("--rounds", type=number.parse, default=9, metavar="N", help="turns of each variant (9)")
+    flag("--device", type=device, default="auto", help="as of the task scripts (auto)")
     flag(
         "--json", type=Path, default=HERE / "speed.json", metavar="FILE", help="where the figures go (beside this file)"
     )
     chosen = parser.parse_args()
     if not os.access(chosen.json.parent, os.W_OK):
         parser.error(f"argument --json: cannot write to {chosen.json.parent}")
-    directory = cifar10.find(flags.ROOT)
-    if cifar10.damaged(directory):
-        sys.exit(f"The real CIFAR-10 is not in {directory}; the task scripts download it.")
+    torch.set_num_threads(chosen.threads)
     multiprocessing.set_start_method("spawn")
 
     runs = []
-    for (_, _, defaults), words in itertools.product(TASKS.values(), ([], ["--float32"])):
-        run = flags.parse("", defaults, ["--device", str(chosen.device), *words])
-        run.threads, run.data_dir = chosen.threads, directory
-        if run.float32 or precision.has_bfloat16(run.device):  # else both would be in float32
-            runs.append(run)
+    for (task, _, _), words in itertools.product(TASKS.values(), ([], ["--float32"])):
+        words = ["--device", str(chosen.device), *words]
+        run = commandline.parse(task.__file__, "", task.TASK, task.RECIPE, words)
+        if words[-1] == "--float32" or run.precision == "bfloat16":  # else both would be in float32
+            runs.append(replace(run, data_dir=cifar10.find(run.data_dir)))
+    if cifar10.damaged(runs[0].data_dir):
+        sys.exit(f"The real CIFAR-10 is not in {runs[0].data_dir}; the task scripts download it.")
     machine = describe_machine(runs[0])
     print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "capabilities"))
     found = {task: {} for task in TASKS}
     try:
         for run in runs:
-            found[run.task][precision.precision_of(run)] = compare(run, chosen.rounds)
+            found[run.task][run.precision] = compare(run, chosen.rounds)
     finally:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()

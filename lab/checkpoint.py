@@ -2,8 +2,8 @@
 
 import hashlib
 import io
+import math
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,8 +31,8 @@ def save(path: Path, checkpoint: dict, owner: str) -> None:
         file.write(content.getvalue())
 
 
-def load(path: Path, problem_of: Callable[[dict], str | None], what_to_do: str) -> dict:
-    """Read a checkpoint in which ``problem_of`` finds no problem, its tensors to the CPU.
+def load(path: Path, shape: dict, what_to_do: str) -> dict:
+    """Read a checkpoint of this :func:`shape <lab.record.misfit>`, its tensors to the CPU.
 
     Raises SystemExit: it is missing, damaged, or not such a checkpoint; the message ends in ``what_to_do``; OSError: it
     cannot be read; MemoryError or RuntimeError: the memory is full.
@@ -43,19 +43,16 @@ def load(path: Path, problem_of: Callable[[dict], str | None], what_to_do: str) 
         raise SystemExit(f"There is no {shown(path)}. {what_to_do}") from None
     try:
         with zipfile.ZipFile(content) as archive:
-            if archive.testzip():  # torch.load does not look at the checksums
-                refuse(path, "wrong checksum", what_to_do)
+            if archive.testzip() or any(it.external_attr for it in archive.infolist()):  # torch.load looks at neither
+                refuse(path, "it is damaged (wrong checksum)", what_to_do)
         content.seek(0)
         checkpoint = torch.load(content, map_location="cpu", weights_only=True)
-        problem = (
-            records.first_problem(problem_of, checkpoint) if isinstance(checkpoint, dict) else "it is no dictionary"
-        )
     except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
         if is_full_memory(error):
             raise
-        problem = type(error).__name__
-    if problem:
-        refuse(path, problem, what_to_do)
+        refuse(path, f"it is damaged, or no checkpoint of these scripts ({type(error).__name__})", what_to_do)
+    if records.misfit(checkpoint, shape):
+        refuse(path, f"it is no checkpoint of these scripts ({', '.join(shape)})", what_to_do)
     return checkpoint
 
 
@@ -69,7 +66,7 @@ def is_full_memory(error: BaseException) -> bool:
 
 def refuse(path: Path, problem: str, what_to_do: str) -> NoReturn:
     """End the script because of what a checkpoint holds."""
-    raise SystemExit(f"{shown(path)} is damaged, or no checkpoint of these scripts ({problem}). {what_to_do}")
+    raise SystemExit(f"{shown(path)} cannot be used: {problem}. {what_to_do}") from None
 
 
 def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -> None:
@@ -78,10 +75,9 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         name = type(getattr(model, "module", model)).__name__  # of an average, what it averages
-        raise SystemExit(f"{shown(path)} holds the weights of another network than {name}. {what_to_do}") from None
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            refuse(path, f"its {name} is not finite", what_to_do)
+        refuse(path, f"it holds the weights of another network than {name}", what_to_do)
+    if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+        refuse(path, f"its {broken[0]} is not finite", what_to_do)
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -93,9 +89,6 @@ def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         name: tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-
-
-# ---------------------------------------------------------------- which network it is
 
 
 def fingerprint(model: nn.Module) -> dict[str, object]:
@@ -121,38 +114,24 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
     if different := [name for name in now if now[name] != network[name]]:
         raise ValueError(f"{network['class']} had other layers then than {now['class']} has now ({different[0]})")
     if size and network["logits"]:
-        pairs = zip(network["logits"], logits_of_one_image(model, size), strict=True)
-        if max(abs(before - after) for before, after in pairs) > 1e-3 * max(map(abs, network["logits"])):
+        before, after = network["logits"], logits_of_one_image(model, size)
+        if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan
             raise ValueError(f"with the same weights, {network['class']} computed something else then")
-
-
-# ---------------------------------------------------------------- the best weights of a finished run
 
 
 def load_best(model: nn.Module, run: Run) -> dict:
     """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
     path = run.files.best
     what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
-    best = load(path, problem_of_best, what_to_do)
-    if other := records.other_setting(settings_of(best["config"]), run.settings):
-        raise SystemExit(f"{shown(path)} is of a run with another {other}. {what_to_do}")
-    load_weights(model, best["model"], path, what_to_do)
+    best = load(path, {"epoch": int, "val_accuracy": float}, what_to_do)
+    if problem := records.problem_of_config(best.get("config"), run.settings):
+        refuse(path, problem, what_to_do)
+    load_weights(model, best.get("model"), path, what_to_do)
     try:
         check_network(model, best["config"]["network"], run.settings.image_size)
     except ValueError as error:
-        raise SystemExit(f"{shown(path)} cannot be used: {error}. {what_to_do}") from None
+        refuse(path, str(error), what_to_do)
     return best
-
-
-def problem_of_best(best: dict) -> str | None:
-    """What is wrong with a finished run's checkpoint beside its weights."""
-    settings_of(best["config"])
-    if best["epoch"] < 1 or not 0 <= best["val_accuracy"] <= 1:
-        return "its epoch or val_accuracy cannot be"
-    return records.problem_of_statistics(best["config"]) if "model" in best else "it has no model"
-
-
-# ---------------------------------------------------------------- the state of an unfinished run
 
 
 def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner: Learner) -> None:
@@ -166,20 +145,13 @@ def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner:
 
 def load_state(path: Path) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used."""
-    return load(path, problem_of_state, START_ANEW)
-
-
-def problem_of_state(state: dict) -> str | None:
-    """What is wrong with a state beside its weights and its optimizer, or None."""
+    parts = {"format": int, "best": dict, "model": dict, "optimizer": {"state": dict}}
+    state = load(path, parts | {"history": records.HISTORY, "environments": [records.ENVIRONMENT]}, START_ANEW)
     if state["format"] != STATE_FORMAT:
-        return "another version of these scripts left it, which can go on with it"
-    history, environments, settings = state["history"], state["environments"], settings_of(state["config"])
-    parts = {"model", "optimizer", "best"} | ({"average"} if settings.average else set())
-    if missing := parts - state.keys():
-        return f"it has no {min(missing)}"
-    if len(history) > settings.epochs:
-        return f"its history has {len(history)} of {settings.epochs} epochs"
-    return records.problem_of_history(history, settings) or records.problem_of_environments(environments, history)
+        refuse(path, "another version of these scripts left it, which can go on with it", START_ANEW)
+    if problem := records.problem_of_config(state.get("config")) or records.problem_of_history(state):
+        refuse(path, problem, START_ANEW)
+    return state
 
 
 def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dict[str, torch.Tensor]:
@@ -189,32 +161,33 @@ def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dic
     say. Raises SystemExit: the state cannot be used, or is of other settings, images or another network.
     """
     state, wanted = load_state(path), settings_of(record["config"])
-    other = records.other_setting(settings_of(state["config"]), wanted)
-    if not other and state["config"]["network"] != record["config"]["network"]:
-        other = "network"
-    if not other and state["config"] != record["config"]:
-        other = "set of images, by their mean and standard deviation"
-    if other:
-        raise SystemExit(f"{shown(path)} is of a run with another {other}. {START_ANEW}")
+    problem = records.problem_of_config(state["config"], wanted)
+    if not problem and state["config"] != record["config"]:
+        same_network = state["config"]["network"] == record["config"]["network"]
+        problem = f"it is of a run with {'other images' if same_network else 'another network'}"
+    if problem:
+        refuse(path, problem, START_ANEW)
     load_weights(model, state["best"], path, START_ANEW)
     load_weights(learner.model, state["model"], path, START_ANEW)
     if learner.average:
-        load_weights(learner.average, state["average"], path, START_ANEW)
-    moments = MOMENTS[wanted.optimizer] if state["history"] else ()  # before its first step, an optimizer has none
-    if problem := records.first_problem(restore_moments, learner.optimizer, state["optimizer"], moments):
-        refuse(path, problem, START_ANEW)
+        load_weights(learner.average, state.get("average"), path, START_ANEW)
+    if state["history"] and not restore_moments(learner.optimizer, state["optimizer"], MOMENTS[wanted.optimizer]):
+        refuse(path, "its optimizer is that of another network", START_ANEW)
     record |= {name: state[name] for name in ("environments", "history")}
     return state["best"]
 
 
-def restore_moments(optimizer: torch.optim.Optimizer, saved: dict, names: tuple[str, ...]) -> str | None:
-    """Set the optimizer's moments to what they were; returns what is wrong with them, or None."""
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
+def restore_moments(optimizer: torch.optim.Optimizer, saved: dict, names: tuple[str, ...]) -> bool:
+    """Set the optimizer's moments to what they were; False: they are not those of its weights."""
+    try:
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
+    except ValueError:
+        return False
     for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
         for name in names:
-            moment = optimizer.state[weight][name]
+            moment = optimizer.state[weight].get(name, torch.tensor(math.nan))
             if moment.shape != (() if name == "step" else weight.shape) or not moment.isfinite().all():
-                return "its optimizer is that of another network"
+                return False
             if name != "step":  # fused steps need it in the weight's order of memory, which is another one on MPS
                 optimizer.state[weight][name] = torch.empty_like(weight.detach()).copy_(moment)
-    return None
+    return True

@@ -112,9 +112,6 @@ def load_sample(train: bool) -> Images:
     return images[part], labels[part]
 
 
-# ---------------------------------------------------------------- verifying and downloading
-
-
 def damaged(directory: Path) -> list[str]:
     """Names of the files that are missing in ``directory``, or have another md5 digest; OSError: one is unreadable."""
     files = {name: directory / FOLDER / name for name in FILES}

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ from lab.schedule import SAMPLE_IMAGES
 from lab.settings import Settings, option, value_text
 
 AT_ONCE = 3  # seconds: a second signal in this time must not interrupt the tidying up after the first
-
-# ---------------------------------------------------------------- flags
 
 
 def parse(script: str, description: str, task: Settings, recipe: Settings, argv: list[str] | None) -> Run:
@@ -58,10 +57,10 @@ def add_settings(parser: argparse.ArgumentParser, task: Settings, recipe: Settin
     unreported = parser.add_argument_group("what it does not name, or only the recipe changes")
     for it in fields(Settings):
         kind, plain, with_recipe = it.metadata["kind"], *(value_text(getattr(base, it.name)) for base in (task, recipe))
+        known = "unreported" not in it.metadata
         how = {"type": kind.parse, "metavar": kind.metavar} if kind else {"action": "store_true"}
-        alike = plain == with_recipe and not it.metadata["unreported"]
-        usual = f" ({plain})" if alike else f" ({plain}; with --recipe {with_recipe})"
-        group = unreported if it.metadata["unreported"] else reported
+        usual = f" ({plain})" if known and plain == with_recipe else f" ({plain}; with --recipe {with_recipe})"
+        group = reported if known else unreported
         help = it.metadata["help"] + usual * bool(kind)
         group.add_argument(option(it.name), dest=it.name, default=argparse.SUPPRESS, help=help, **how)
 
@@ -103,9 +102,6 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     return values
 
 
-# ---------------------------------------------------------------- how a run opens
-
-
 @contextlib.contextmanager
 def open_run(
     script: str, description: str, task: Settings, recipe: Settings, argv: list[str] | None = None
@@ -120,9 +116,8 @@ def open_run(
         stack.enter_context(told_in_one_line(lambda error: console.what_next(run, error), run.device))
         stack.enter_context(precision.without_tf32(run.device))
         stack.enter_context(torch.autocast(run.device.type, enabled=False))  # instead of somebody else's
-        if run.mode in ("dry-run", "test"):  # torch, too, leaves nothing then
-            folder = stack.enter_context(files.temporary_folder())
-            run = replace(run, output_dir=folder) if run.mode == "dry-run" else run
+        if run.mode == "dry-run":
+            run = replace(run, output_dir=Path(stack.enter_context(tempfile.TemporaryDirectory())))
         if run.mode not in ("test", "predict"):
             try:
                 files.make_folders(run.output_dir)
@@ -152,9 +147,6 @@ def needs_the_sample(run: Run) -> bool:
         print("So this run becomes one on the sample of CIFAR-10 that comes with the scripts (--sample).")
         return True
     return False
-
-
-# ---------------------------------------------------------------- how a run ends
 
 
 @contextlib.contextmanager

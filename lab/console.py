@@ -4,7 +4,9 @@ import contextlib
 import math
 import os
 import sys
+import textwrap
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,50 +14,26 @@ import torch
 from tqdm import tqdm
 
 from lab import checkpoint
-from lab.drawing import BROKEN
 from lab.files import shown
 from lab.original import original_accuracy
 from lab.record import conditions
 from lab.run import Run
 from lab.schedule import best_of, epochs_left, images_of
-from lab.settings import STEP_SIZE, Settings
+from lab.settings import STEP_SIZE, Settings, run_name, titles
 
 PAUSE = 30  # seconds between two lines where there is no bar
 
 
 def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environment: dict) -> None:
-    it = run.settings
-    numbers = (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
-    source = "first training image" if it.statistics == "first" else "training images"
-    pixels = "normalized with mean {} and standard deviation {}".format(*numbers) + f", of the {source}"
-    pixels = "pixels in [0, 1]" if it.no_norm else pixels
-    if it.image_size > 32:
-        pixels += f", enlarged to {it.image_size}×{it.image_size}"
-        pixels += f", step by step until {it.growth:.0%} of the epochs are over" * (it.growth > 0)
-    moves = f"random crop, flip and rotation (±{it.rotation:g}°)" if it.rotation else "random crop and flip"
-    moves += f", in training{' and validation' * (it.validation == 'augmented')}"
-    patience = f" (patience {it.patience})" if it.patience else ""
-    schedule = "constant" if it.constant_lr else f"halved every {STEP_SIZE} epochs"
-    if it.warmup:
-        schedule = f"reached after {it.warmup:.0%} of the steps, and down to 0 at the end"
+    """Print the statistics of the normalization, every setting that is not off, and the device."""
+    it, numbers = run.settings, (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
+    pixels = "normalized with mean {} and standard deviation {}".format(*numbers)
+    words = titles(run_name("", {name: value for name, value in asdict(it).items() if value or name == "seed"}))
+    words += [f"the rate is halved every {STEP_SIZE} epochs"] * (not it.constant_lr and not it.warmup)
     print(f"Run:     {run.name}")
-    print(f"Input:   {pixels}")
-    print(f"Augment: {'no' if it.no_aug else moves}")
-    print(f"Train:   {it.epochs} epochs{patience}, batches of {it.batch_size}, seed {it.seed}")
-    print(f"{it.optimizer + ':':8} learning rate {it.lr:g}, {schedule}")
-    print(f"Also:    {'; '.join(unreported(it))}")
+    print(f"Pixels:  {'in [0, 1], not normalized' if it.no_norm else pixels}")
+    print(textwrap.fill(f"With:    {', '.join(words)}", 80, subsequent_indent=" " * 9))
     print(f"Device:  {conditions(environment)}")
-
-
-def unreported(it: Settings) -> list[str]:
-    """What else is set, of which the lab report says nothing."""
-    return [
-        f"first weights: {it.first_weights}",
-        *([f"weight decay {it.weight_decay:g} on {it.decayed}"] if it.weight_decay else []),
-        *([f"dropout {it.dropout:g}"] if it.dropout else []),
-        *([f"label smoothing {it.label_smoothing:g}"] if it.label_smoothing else []),
-        *([f"weights averaged (up to {it.average:g} a step)"] if it.average else []),
-    ]
 
 
 def tell_what_is_there(run: Run) -> None:
@@ -88,19 +66,16 @@ def print_epoch(history: list[dict], settings: Settings) -> None:
     """Print the last epoch in a line of at most 80 columns, with the time that the run still takes at its pace."""
     it = history[-1]
     train, val = (f"{loss:.3f}" if loss < 10 else f"{loss:.3g}" for loss in (it["train_loss"], it["val_loss"]))
+    losses = f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}"
     left = Progress.format_interval(epochs_left(settings, it["epoch"]) * it["seconds"])
-    print(
-        f"Epoch {it['epoch']:2}/{settings.epochs}  lr {it['learning_rate']:<8.3g}  "
-        f"train {train} {it['train_accuracy']:5.1%}  val {val} {it['val_accuracy']:5.1%}  "
-        f"{left} left{' *' * (best_of(history) is it)}"
-    )
+    rest = f"{losses}  {left} left{' *' * (best_of(history) is it)}"
+    print(f"Epoch {it['epoch']:2}/{settings.epochs}  lr {it['learning_rate']:<8.3g}  {rest}")
 
 
 def print_written(*paths: Path) -> None:
-    """Name those of the files that are there, one a line; no picture of before, if it could not be drawn again."""
-    for path in paths:
-        if path.exists() and path not in BROKEN:
-            print(f"Written: {shown(path)}")
+    """Name the files that are there, one a line: a picture that could not be drawn is not."""
+    for path in filter(Path.exists, paths):
+        print(f"Written: {shown(path)}")
 
 
 def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
@@ -115,20 +90,15 @@ def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
     )
 
 
-def print_model(path: Path) -> None:
-    print(f"Model loaded from {shown(path)} ({path.stat().st_size / 1e6:.1f} MB)")
-
-
 def print_test(result: dict, run: Run) -> None:
-    """Print the result on the test images as the lab report does and, for its runs, its accuracy."""
-    original = original_accuracy(run.task, run.changes)
+    """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy."""
+    original, best = original_accuracy(run.task, run.changes), run.files.best
+    if best.exists():
+        print(f"Model loaded from {shown(best)} ({best.stat().st_size / 1e6:.1f} MB)")
     beside = f" (original: {original:.3f})" if original else ""
     if run.settings.recipe:
         beside = f" (with mirror images: {result['test_accuracy_mirrored']:.3f})"
     print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
-
-
-# ---------------------------------------------------------------- when something goes wrong
 
 
 def refuse(message: str) -> NoReturn:
@@ -140,23 +110,25 @@ def refuse(message: str) -> NoReturn:
 
 def what_next(run: Run, error: BaseException) -> str:
     """What is on the disk of a run that an error has ended, and how to go on."""
-    advice = ""
     if isinstance(error, FloatingPointError):
-        advice = "Try a smaller --lr. "
-    elif isinstance(error, (RuntimeError, MemoryError)) and run.trains:
-        advice = f"Try a --batch-size below {run.settings.batch_size}. "
+        return "Try a smaller --lr."
+    full_memory = isinstance(error, (RuntimeError, MemoryError)) and run.trains
+    advice = f"Try a --batch-size below {run.settings.batch_size}. " * full_memory
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
         return f"{advice}{shown(run.files.state)} has all finished epochs. To go on as before: {run.command} --resume"
-    if run.files.record.exists():  # the signal came after the last file, or before the first epoch of a second run
+    if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"
 
 
 def make_output_safe() -> None:
-    """Replace closed output streams, and let standard output print paths that it cannot encode."""
-    # A stream that the shell closed (2>&-) is None, and the next file to be opened would get its number and its text.
+    """Replace closed streams, and let standard output print paths that it cannot encode."""
+    # The next file to be opened would get the number of a stream that the shell closed (2>&-), and its text.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -166,9 +138,6 @@ def drop_output() -> None:
     """Discard what is left of standard output; Python would complain about it once more at its exit."""
     with contextlib.suppress(OSError):  # in a notebook it has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-# ---------------------------------------------------------------- progress
 
 
 class Progress(tqdm):

@@ -70,9 +70,6 @@ def matplotlib_as_it_comes() -> Iterator[None]:
         yield
 
 
-# ---------------------------------------------------------------- learning curves
-
-
 def learning_axes(figure: "Figure | SubFigure", epochs: int) -> tuple["Axes", "Axes"]:
     """Axes for loss and for accuracy, the same for all runs, so that two pictures can be compared by eye."""
     pair = figure.subplots(1, 2)
@@ -108,9 +105,6 @@ def mark_changes(axes: "Axes", history: Sequence[dict]) -> None:
     for ends, colour, label in ((halved, "0.88", "rate halved"), (grown, "tab:green", "images grow")):
         if ends:
             axes.vlines(ends, *axes.get_ylim(), color=colour, linewidth=0.8, zorder=0, label=label)
-
-
-# ---------------------------------------------------------------- right and wrong
 
 
 def draw_confusion(figure: "Figure", record: dict) -> None:

@@ -10,7 +10,6 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
-COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class Files:
@@ -46,23 +45,6 @@ def make_folders(output_dir: Path) -> None:
     for folder in (output_dir / "plots", output_dir / "checkpoints"):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, with what torch stores for its compiler.
-
-    torch makes a folder for that as soon as an optimizer is built or torchvision is imported.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get(COMPILER_CACHE)
-        os.environ[COMPILER_CACHE] = folder
-        try:
-            yield Path(folder)
-        finally:
-            os.environ.pop(COMPILER_CACHE, None)
-            if before is not None:
-                os.environ[COMPILER_CACHE] = before
 
 
 @contextlib.contextmanager
@@ -109,12 +91,6 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # where the system can, so that a power failure does not undo the name
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:

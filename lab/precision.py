@@ -68,9 +68,9 @@ def without_tf32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    cudnn = torch.backends.cudnn
-    newer = hasattr(cudnn, "conv")  # where somebody has set this one, PyTorch refuses to read allow_tf32
-    where, name, value = (cudnn.conv, "fp32_precision", "ieee") if newer else (cudnn, "allow_tf32", False)
+    where, name, value = torch.backends.cudnn, "allow_tf32", False
+    if hasattr(where, "conv"):  # where somebody has set this one, PyTorch refuses to read allow_tf32
+        where, name, value = where.conv, "fp32_precision", "ieee"
     before = getattr(where, name)
     setattr(where, name, value)
     try:
@@ -81,10 +81,9 @@ def without_tf32(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_denormals(device: torch.device) -> Iterator[None]:
-    """Inside, a CPU takes numbers below 1e-38 for zero: it computes many times slower with them (pytorch issue 51539).
+    """Inside, a CPU takes numbers below 1e-38 for zero: an L2 penalty makes millions, and they are many times slower.
 
-    An L2 penalty makes millions of them. One parallel operation comes first: setting and unsetting reach the worker
-    threads that are there.
+    See pytorch issue 51539. One parallel operation comes first: what is set reaches the worker threads that are there.
     """
     if device.type != "cpu":
         yield

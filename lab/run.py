@@ -19,13 +19,6 @@ from lab.schedule import SAMPLE_IMAGES
 from lab.settings import Settings, flags_for, option, run_name
 
 
-def default_device() -> torch.device:
-    """The device of ``--device auto``."""
-    if torch.cuda.is_available() and torch.cuda.device_count():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def device(text: str) -> torch.device:
     """An argparse type: a device that this machine has."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -33,7 +26,7 @@ def device(text: str) -> torch.device:
     choices = ["auto", *present, *(f"cuda:{index}" for index in range(gpus))]
     if text not in choices:
         raise argparse.ArgumentTypeError(f"{text!r} is not a device of this machine, which has {', '.join(choices)}")
-    return default_device() if text == "auto" else torch.device(text)
+    return torch.device(present[0] if text == "auto" else text)
 
 
 def path(text: str) -> Path:
@@ -99,9 +92,9 @@ class Run:
     @property
     def command(self) -> str:
         """What to type here to train it."""
-        places = [("device", self.device, default_device()), ("data_dir", self.data_dir, None)]
+        places = [("device", self.device, device("auto")), ("data_dir", self.data_dir, None)]
         places += [("output_dir", self.output_dir, ROOT)]
-        given = [word for name, place, usual in places if place != usual for word in (option(name), str(place))]
+        given = [word for name, place, usual in places if place != usual for word in (option(name), typed(place))]
         return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
 
     def command_with(self, **settings: object) -> str:
@@ -111,22 +104,19 @@ class Run:
 
 def contradictions(it: Settings, task: Settings) -> dict[str, str]:
     """For each setting that has no place beside the others, the reason."""
-    reasons = {
-        "constant_lr": "the rate rises and falls (--warmup 0 ends that)" * bool(it.constant_lr and it.warmup),
-        "growth": "images grow only to an --image-size above 32" * bool(it.growth and it.image_size == 32),
-        "image_size": "images that grow need one above 32 (or --growth 0)" * bool(it.growth and it.image_size == 32),
-        "dropout": "this network has none" * bool(it.dropout and not task.dropout),
-        "decayed": "nothing decays (see --weight-decay)" * (not it.weight_decay),
-        "rotation": "nothing is augmented (--no-aug)" * it.no_aug,
-        "validation": "nothing is augmented (--no-aug)" * it.no_aug,
-        "statistics": "nothing is normalized (--no-norm)" * it.no_norm,
-        "limit": f"the sample has {SAMPLE_IMAGES:,} training images"
-        * bool(it.sample and (it.limit or 0) > SAMPLE_IMAGES),
-    }
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-# ---------------------------------------------------------------- commands
+    grows_from_32_to_32 = it.growth and it.image_size == 32
+    reasons = [
+        ("constant_lr", it.constant_lr and it.warmup, "the rate rises and falls (--warmup 0 ends that)"),
+        ("growth", grows_from_32_to_32, "images grow only to an --image-size above 32"),
+        ("image_size", grows_from_32_to_32, "images that grow need one above 32 (or --growth 0)"),
+        ("dropout", it.dropout and not task.dropout, "this network has none"),
+        ("decayed", not it.weight_decay, "nothing decays (see --weight-decay)"),
+        ("rotation", it.no_aug, "nothing is augmented (--no-aug)"),
+        ("validation", it.no_aug, "nothing is augmented (--no-aug)"),
+        ("statistics", it.no_norm, "nothing is normalized (--no-norm)"),
+        ("limit", it.sample and (it.limit or 0) > SAMPLE_IMAGES, f"the sample has {SAMPLE_IMAGES:,} training images"),
+    ]
+    return {name: reason for name, wrong, reason in reasons if wrong}
 
 
 def command_line(words: Iterable[str]) -> str:
@@ -134,6 +124,11 @@ def command_line(words: Iterable[str]) -> str:
     if os.name != "nt":
         return shlex.join(words)
     return " ".join(word if re.fullmatch(r"[\w.:\\/+=@~-]+", word) else f'"{word}"' for word in words)
+
+
+def typed(place: object) -> str:
+    """A device or a folder as a word of a command line, where a folder is neither a flag nor a home directory."""
+    return os.path.join(os.curdir, place) if str(place).startswith(("-", "~")) else str(place)
 
 
 def interpreter() -> str:

@@ -1,89 +1,58 @@
 """Every setting once: its flag, its word in a run's name, its title, its help and its line in a record."""
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
 from typing import NamedTuple
 
 STEP_SIZE = 10  # epochs from one halving of the learning rate to the next (lab report, training configuration)
 
-# ---------------------------------------------------------------- kinds of values
 
-
-class Kind(NamedTuple):
-    """What stands behind a flag: how ``--help`` calls it, and the argparse type that reads and checks it."""
+class Number(NamedTuple):
+    """What stands behind a flag: a number in a range, of at most six digits, which is what a run's name shows."""
 
     metavar: str
-    parse: Callable[[str], object]
+    kind: type
+    low: float
+    high: float
 
-
-def whole(metavar: str, low: int, high: int) -> Kind:
-    """Whole numbers from ``low`` to ``high``."""
-
-    def parse(text: str) -> int:
-        value = number(int, text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
-        return value
-
-    return Kind(metavar, parse)
-
-
-def real(metavar: str, low: float, below: float) -> Kind:
-    """Numbers from ``low`` on and ``below`` a bound, of at most six digits, which is what a run's name shows."""
-
-    def parse(text: str) -> float:
-        value = number(float, text)
-        if not low <= value < below:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {below:g}")
-        if value != float(f"{value:g}"):
+    def parse(self, text: str) -> int | float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            whole = "whole " * (self.kind is int)
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {whole}number") from None
+        if not self.low <= value <= self.high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {self.low} and {self.high}")
+        if self.kind is float and value != float(f"{value:g}"):
             raise argparse.ArgumentTypeError(f"{text} has more than six digits")
         return value
 
-    return Kind(metavar, parse)
 
+class Choice(NamedTuple):
+    """What stands behind a flag: one of the words of ``metavar``."""
 
-def number(kind: type, text: str) -> int | float:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * (kind is int)}number") from None
+    metavar: str
 
-
-def one_of(*words: str) -> Kind:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {' or '.join(words)}")
+    def parse(self, text: str) -> str:
+        if text not in self.metavar.split("|"):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {self.metavar.replace('|', ' or ')}")
         return text
 
-    return Kind("|".join(words), parse)
 
-
-# ---------------------------------------------------------------- the settings
-
-
-def setting(
-    default: object,
-    word: str,
-    title: str,
-    help: str,
-    kind: Kind | None = None,
-    unreported: bool = False,
-    before: object = MISSING,
-) -> object:
+def setting(default: object, word: str, title: str, help: str, kind: Number | Choice | None = None, **more) -> object:
     """A field of :class:`Settings`.
 
     ``word`` stands for it in a run's name, ``title`` above a picture; ``{}`` in both is its value. A setting without a
-    ``kind`` is a switch. ``unreported``: the lab report does not mention it. ``before``: what all runs did before there
-    was this setting, and so what a record means that lacks it, whatever the default becomes.
+    ``kind`` is a switch. ``unreported=True``: the lab report does not mention it. ``before=...``: what all runs did
+    before there was this setting, and so what a record means that lacks it, whatever the default becomes.
     """
-    about = {"word": word, "title": title, "help": help, "kind": kind, "unreported": unreported, "before": before}
-    return field(default=default, metadata=about)
+    return field(default=default, metadata={"word": word, "title": title, "help": help, "kind": kind, **more})
 
 
 unreported = partial(setting, unreported=True)
-SHARE = real("SHARE", 0, 1)
+SHARE = Number("SHARE", float, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,60 +63,76 @@ class Settings:
     no_norm: bool = setting(False, "no-norm", "no normalization", "leave pixels in [0, 1] instead of normalizing them")
     no_aug: bool = setting(False, "no-aug", "no augmentation", "train and validate on the images as they are")
     lr: float = setting(
-        0.001, "lr{}", "learning rate {}", "learning rate at the start, or the highest", real("LR", 1e-9, 1000)
+        0.001, "lr{}", "learning rate {}", "learning rate at the start, or the highest", Number("LR", float, 1e-9, 1000)
     )
     constant_lr: bool = setting(
         False, "constant-lr", "constant rate", f"never halve the learning rate (else every {STEP_SIZE} epochs)"
     )
-    batch_size: int = setting(64, "batch{}", "batches of {}", "images in a step", whole("N", 2, 45_000))
+    batch_size: int = setting(64, "batch{}", "batches of {}", "images in a step", Number("N", int, 2, 45_000))
     first_weights: str = unreported(
-        "pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's for convolutions", one_of("pytorch", "he")
+        "pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's for convolutions", Choice("pytorch|he")
     )
-    optimizer: str = unreported(
-        "Adam", "opt{}", "{}", "SGD has Nesterov's momentum, 0.9", one_of("Adam", "AdamW", "SGD")
-    )
+    optimizer: str = unreported("Adam", "opt{}", "{}", "SGD has Nesterov's momentum, 0.9", Choice("Adam|AdamW|SGD"))
     weight_decay: float = unreported(
-        0.0, "decay{}", "weight decay {}", "in Adam and SGD an L2 penalty", real("X", 0, 10)
+        0.0, "decay{}", "weight decay {}", "in Adam and SGD an L2 penalty", Number("X", float, 0, 10)
     )
     decayed: str = unreported(
-        "all", "decayed-{}", "decay of {}", "which weights decay: kernels and matrices alone?", one_of("all", "kernels")
+        "all", "decayed-{}", "decay of {}", "which weights decay: kernels and matrices alone?", Choice("all|kernels")
     )
     warmup: float = unreported(
         0.0, "warmup{}", "warmup {}", "share of the steps in which the rate rises; then it falls; 0: StepLR", SHARE
     )
     label_smoothing: float = unreported(
-        0.0, "smooth{}", "label smoothing {}", "what a target takes from the true class, for all ten", real("X", 0, 1)
+        0.0,
+        "smooth{}",
+        "label smoothing {}",
+        "what a target takes from the true class, for all ten",
+        Number("X", float, 0, 1),
     )
     dropout: float = unreported(
-        0.0, "dropout{}", "dropout {}", "chance of each input of the last layer to be left out", real("P", 0, 1)
+        0.0,
+        "dropout{}",
+        "dropout {}",
+        "chance of each input of the last layer to be left out",
+        Number("P", float, 0, 1),
     )
     average: float = unreported(
-        0.0, "average{}", "average {}", "what a mean of the weights keeps of itself in a step; 0: none", real("X", 0, 1)
+        0.0,
+        "average{}",
+        "average {}",
+        "what a mean of the weights keeps of itself in a step; 0: none",
+        Number("X", float, 0, 1),
     )
-    rotation: float = unreported(15.0, "rotation{}", "rotation {}", "largest random rotation", real("DEGREES", 0, 180))
+    rotation: float = unreported(
+        15.0, "rotation{}", "rotation {}", "largest random rotation", Number("DEGREES", float, 0, 180)
+    )
     validation: str = unreported(
         "augmented",
         "{}-val",
         "{} validation",
         "whether validation images are augmented, too",
-        one_of("augmented", "plain"),
+        Choice("augmented|plain"),
     )
     statistics: str = unreported(
-        "first", "stats-{}", "statistics: {}", "normalize by the first training image or all", one_of("first", "all")
+        "first", "stats-{}", "statistics: {}", "normalize by the first training image or all", Choice("first|all")
     )
     image_size: int = unreported(
-        32, "size{}", "size {}", "height and width that images are enlarged to", whole("N", 32, 256)
+        32, "size{}", "size {}", "height and width that images are enlarged to", Number("N", int, 32, 256)
     )
     growth: float = unreported(
         0.0, "growth{}", "growth {}", "share of the epochs in which images grow to that size", SHARE
     )
-    epochs: int = setting(80, "epochs{}", "{} epochs", "passes over the training images", whole("N", 1, 100_000))
+    epochs: int = setting(80, "epochs{}", "{} epochs", "passes over the training images", Number("N", int, 1, 100_000))
     patience: int | None = setting(
-        None, "patience{}", "patience {}", "stop after N epochs without a new best", whole("N", 1, 100_000)
+        None, "patience{}", "patience {}", "stop after N epochs without a new best", Number("N", int, 1, 100_000)
     )
-    seed: int = setting(0, "seed{}", "seed {}", "seed of everything random", whole("N", 0, 2**31 - 1))
+    seed: int = setting(0, "seed{}", "seed {}", "seed of everything random", Number("N", int, 0, 2**31 - 1))
     limit: int | None = setting(
-        None, "limit{}", "{} images", "a quick look: N images, N/10 to validate, N/10 to test", whole("N", 10, 45_000)
+        None,
+        "limit{}",
+        "{} images",
+        "a quick look: N images, N/10 to validate, N/10 to test",
+        Number("N", int, 10, 45_000),
     )
     sample: bool = setting(False, "sample", "sample", "train on the sample of CIFAR-10 that is here: no download")
     float32: bool = setting(False, "float32", "float32", "train in float32, also where the device has bfloat16")
@@ -159,11 +144,8 @@ class Settings:
 
 def settings_of(config: Mapping[str, object]) -> Settings:
     """The settings in a record's configuration; KeyError: it lacks one that was always there."""
-    before = {it.name: it.metadata["before"] for it in fields(Settings) if it.metadata["before"] is not MISSING}
+    before = {it.name: it.metadata["before"] for it in fields(Settings) if "before" in it.metadata}
     return Settings(**{it.name: (before | config)[it.name] for it in fields(Settings)})
-
-
-# ---------------------------------------------------------------- their words
 
 
 def option(name: str) -> str:

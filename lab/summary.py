@@ -34,8 +34,6 @@ def print_summary(model: nn.Module, size: int = 32) -> None:
         torchsummary.summary(copy.deepcopy(model).cpu(), (3, size, size), device="cpu")
 
 
-# ---------------------------------------------------------------- the picture
-
 # All lengths are inches on paper.
 WIDTH, HEIGHT, ROW = 1.1, 0.18, 0.24  # of a box; from a box to the next
 NAME, SHAPE = 0.17, 0.72  # room above a block for its name, and left of a box for the shape of what it gives

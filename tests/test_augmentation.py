@@ -7,7 +7,7 @@ from torchvision.transforms.v2 import functional
 
 import common
 import task1_simplecnn
-from lab import flags
+from lab import commandline
 
 
 def one_after_the_other(image, draw):
@@ -68,11 +68,12 @@ def test_parameters_have_torchvisions_distributions():
 
 
 def test_every_epoch_has_an_order_and_an_augmentation_of_its_own():
-    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--dry-run"])
+    task = task1_simplecnn
+    run = commandline.parse(task.__file__, "", task.TASK, task.RECIPE, ["--dry-run"])
     train_set, _, _ = common.load_data(run)
     orders, augmentations = [], []
     for purpose, epoch in ((common.TRAINING, 1), (common.TRAINING, 2), (common.VALIDATION, 1)):
-        order, augmentation = common.sample_epoch(train_set, run, epoch, purpose)
+        order, augmentation = common.sample_epoch(train_set, run.settings, epoch, purpose)
         assert order.sort().values.tolist() == list(range(270)) and (order.diff() == 1).sum() < 10  # shuffled
         assert torch.unique(augmentation, dim=0).shape == (270, 4)
         orders.append(order.tolist())

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,11 +23,12 @@ from torchvision.datasets import CIFAR10
 
 import common
 import task1_simplecnn
-from lab import cifar10, flags
+from lab import cifar10, commandline, files
 
 
 def parse(*words):
-    return flags.parse("", task1_simplecnn.DEFAULTS, ["--dry-run", "--device", "cpu", *words])
+    task = task1_simplecnn
+    return commandline.parse(task.__file__, "", task.TASK, task.RECIPE, ["--device", "cpu", *words])
 
 
 # ---------------------------------------------------------------- what is trained on
@@ -40,9 +42,8 @@ def test_the_files_are_those_that_torchvision_checks():
 
 
 def test_images_are_torchvisions(official):
-    images, labels, test_images, test_labels = cifar10.load(official)
-    for train, ours, our_labels in ((True, images, labels), (False, test_images, test_labels)):
-        theirs = CIFAR10(official, train=train)
+    for train in (True, False):
+        (ours, our_labels), theirs = cifar10.load(official, train), CIFAR10(official, train=train)
         assert torch.equal(ours, torch.from_numpy(theirs.data).permute(0, 3, 1, 2))
         assert our_labels.tolist() == theirs.targets
         assert (ours.dtype, our_labels.dtype) == (torch.uint8, torch.int64)
@@ -60,7 +61,7 @@ def test_the_sample_is_the_first_official_images_of_each_class(official, sample)
 
 def test_the_sample_can_be_looked_at(sample):
     """A row of pictures for each class, from the first image of the training set to the last of the test set."""
-    with Image.open(flags.ROOT / "lab" / "cifar10_sample.webp") as file:
+    with Image.open(files.ROOT / "lab" / "cifar10_sample.webp") as file:
         picture = np.asarray(file.convert("RGB"))
     assert picture.shape == (10 * 32, 300 * 32, 3)
     images, labels, test_images, test_labels = sample
@@ -69,19 +70,19 @@ def test_the_sample_can_be_looked_at(sample):
         assert (picture[32 * number :][:32] == torch.cat(row.unbind(), 2).permute(1, 2, 0).numpy()).all()
 
 
-@pytest.mark.parametrize(("words", "sizes"), [("--sample", [2_250, 250, 500]), ("", [45_000, 5_000, 10_000])])
-def test_split_is_random_by_the_seed_and_loses_no_image(request, sample, monkeypatch, words, sizes):
-    data = sample if words else cifar10.load(request.getfixturevalue("official"))
-    monkeypatch.setattr(cifar10, "load", lambda directory: data)
-    validation = []
+@pytest.mark.parametrize(("words", "sizes"), [(["--sample"], [2_250, 250, 500]), ([], [45_000, 5_000, 10_000])])
+def test_split_is_random_by_the_seed_and_loses_no_image(sample, monkeypatch, words, sizes):
+    noise = torch.randint(256, (60_000, 3, 8, 8), dtype=torch.uint8)  # smaller than images: their number matters
+    labels = torch.arange(60_000) % 10
+    data = sample if words else (noise[:50_000], labels[:50_000], noise[50_000:], labels[50_000:])
+    monkeypatch.setattr(cifar10, "load", lambda directory, train: data[:2] if train else data[2:])
+    images, validation = data[0], []
     for seed in (0, 0, 1):
-        run = parse(*words.split(), "--seed", str(seed))
-        run.dry_run = False
-        train, val, test = common.load_data(run)
+        train, val, test = common.load_data(parse(*words, "--seed", str(seed)))
         assert [len(part.labels) for part in (train, val, test)] == sizes
         assert torch.equal(test.images, data[2])
         again = torch.cat([train.images, val.images])  # a permutation: the same images, each as often
-        assert torch.equal(*(images.flatten(1).sum(1).sort().values for images in (again, data[0])))
+        assert torch.equal(*(part.flatten(1).sum(1).sort().values for part in (again, images)))
         share = torch.bincount(val.labels) / len(val.labels)
         assert 0.03 < share.min() <= share.max() < 0.18
         validation.append(val.images)
@@ -89,17 +90,15 @@ def test_split_is_random_by_the_seed_and_loses_no_image(request, sample, monkeyp
     assert not torch.equal(validation[0], validation[2])
 
 
-@pytest.mark.parametrize("words", [[], ["--seed", "3"], ["--limit", "100"]])
-def test_mean_and_standard_deviation_are_those_of_the_first_image(words):
-    run = parse("--sample", *words)
-    run.dry_run = False
-    for part in common.load_data(run):
+def test_mean_and_standard_deviation_are_those_of_the_first_image():
+    """Whether it is trained on or not: the seed and the limit do not matter."""
+    for part in common.load_data(parse("--sample", "--seed", "3", "--limit", "100")):
         assert part.mean.flatten().tolist() == pytest.approx([0.55375, 0.41216, 0.25113], abs=1e-5)
         assert part.std.flatten().tolist() == pytest.approx([0.15947, 0.16639, 0.16018], abs=1e-5)
 
 
 def test_batches_are_normalized_and_in_order():
-    train, _, test = common.load_data(parse())
+    train, _, test = common.load_data(parse("--dry-run"))
     order = torch.arange(25, 5, -1)
     (first, first_labels), (second, _) = common.batches(test, 15, order, None)
     expected = (test.images[order].float() / 255 - test.mean) / test.std
@@ -110,15 +109,12 @@ def test_batches_are_normalized_and_in_order():
     (augmented, _), _ = common.batches(train, 15, order, draws)
     black = common.augment(train.images[order[:15]], draws[:15]).float() / 255  # what is black is normalized, too
     torch.testing.assert_close(augmented, (black - train.mean) / train.std)
-    args = parse("--no-norm")
-    (plain, _), *_ = common.batches(common.load_data(args)[0], 15, order, None)
+    (plain, _), *_ = common.batches(common.load_data(parse("--dry-run", "--no-norm"))[0], 15, order, None)
     assert 0 <= plain.min() < 0.1 and 0.9 < plain.max() <= 1
 
 
 def test_limit_takes_a_tenth_to_validate_and_to_test(made_up):
-    args = parse("--limit", "120")
-    args.dry_run = False
-    assert [len(part.labels) for part in common.load_data(args)] == [120, 12, 12]
+    assert [len(part.labels) for part in common.load_data(parse("--limit", "120"))] == [120, 12, 12]
 
 
 def fill(directory, names=cifar10.FILES):
@@ -128,39 +124,39 @@ def fill(directory, names=cifar10.FILES):
 
 
 def test_find_takes_the_first_directory_that_holds_all_files(tmp_path, monkeypatch):
-    monkeypatch.delenv("CIFAR10_DIR", raising=False)
-    here = tmp_path / "project"
-    assert cifar10.find(here) == here / "data"
-    fill(tmp_path / "shared" / "cifar10")
-    assert cifar10.find(here) == tmp_path / "shared" / "cifar10"
-    fill(here / "data", list(cifar10.FILES)[:6])
-    assert cifar10.find(here) == tmp_path / "shared" / "cifar10"
-    for directory, name in ((here / "data", "data_batch_1"), (tmp_path / "shared" / "cifar10", "data_batch_3")):
+    here, shared = tmp_path / "project" / "data", tmp_path / "shared" / "cifar10"
+    monkeypatch.setattr(cifar10, "ROOT", here.parent)
+    assert cifar10.find() == here
+    fill(shared)
+    fill(here, list(cifar10.FILES)[:6])
+    assert cifar10.find() == shared
+    for directory, name in ((here, "data_batch_1"), (shared, "data_batch_3")):
         (directory / cifar10.FOLDER / name).unlink()
-    assert cifar10.find(here) == tmp_path / "shared" / "cifar10"  # six files are more than five
-    fill(here / "data")
-    assert cifar10.find(here) == here / "data"
-    monkeypatch.setenv("CIFAR10_DIR", str(tmp_path))
-    assert cifar10.find(here) == tmp_path
-    assert cifar10.find(here, tmp_path / "given") == tmp_path / "given"
+    assert cifar10.find() == shared  # six files are more than five
+    fill(here)
+    assert cifar10.find() == here
+    assert cifar10.find(tmp_path / "given") == tmp_path / "given"
 
 
 def test_a_directory_that_is_nearly_right_is_understood(tmp_path, monkeypatch):
-    fill(tmp_path / "all" / "x")
-    for near in (tmp_path / "all", tmp_path / "all" / "x", tmp_path / "all" / "x" / cifar10.FOLDER):
-        assert cifar10.find(tmp_path, near) == tmp_path / "all" / "x"
-        monkeypatch.setenv("CIFAR10_DIR", str(near))
-        assert cifar10.find(tmp_path) == tmp_path / "all" / "x"
-    assert cifar10.find(tmp_path, tmp_path / "new" / cifar10.ARCHIVE) == tmp_path / "new"
-    with monkeypatch.context() as there:
-        there.chdir(tmp_path / "all" / "x" / cifar10.FOLDER)
-        assert cifar10.find(tmp_path, flags.Path(".")) == tmp_path / "all" / "x"
-    fill(tmp_path / "all")  # what is exactly right goes first
-    assert cifar10.find(tmp_path, tmp_path / "all") == tmp_path / "all"
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.setenv("CIFAR10_DIR", "~/all/x")
-    assert cifar10.find(tmp_path) == tmp_path / "all" / "x"
+    right = tmp_path / "all" / "x"
+    fill(right)
+    for near in (right.parent, right, right / cifar10.FOLDER):
+        assert cifar10.find(near) == right
+    assert cifar10.find(tmp_path / "new" / cifar10.ARCHIVE) == tmp_path / "new"
+    monkeypatch.chdir(right / cifar10.FOLDER)
+    assert cifar10.find(Path(".")) == right
+    fill(right.parent)  # what is exactly right goes first
+    assert cifar10.find(right.parent) == right.parent
+
+
+def test_the_user_names_a_directory_by_a_flag_or_a_variable(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for named, directory in (("", None), ("~/theirs", tmp_path / "theirs")):
+        monkeypatch.setenv("CIFAR10_DIR", named)
+        assert parse().data_dir == directory
+        assert parse("--data-dir", "~/given").data_dir == tmp_path / "given"
 
 
 # ---------------------------------------------------------------- downloads, from a server on this machine
@@ -244,19 +240,19 @@ def leftovers(directory):
     return {path.name for path in directory.iterdir()} - {cifar10.FOLDER, cifar10.ARCHIVE}
 
 
-@pytest.mark.parametrize("bad", ["refused", "missing", "cut", "wrong", "silent", "mute", "slow"])
-def test_a_source_that_fails_is_followed_by_the_next(server, tmp_path, bad):
-    server.sources(bad, "good")
+def test_a_source_that_fails_is_followed_by_the_next(server, tmp_path):
+    server.sources("refused", "missing", "cut", "wrong", "silent", "mute", "slow", "good")
     cifar10.download(tmp_path / "new" / "data")
     assert cifar10.damaged(tmp_path / "new" / "data") == []
     assert leftovers(tmp_path / "new" / "data") == set()
+    assert server.requests == ["/missing", "/cut", "/wrong", "/silent", "/mute", "/slow", "/good"]
 
 
 def test_a_slow_source_is_better_than_none(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lab.progress.PAUSE", -1)
+    monkeypatch.setattr("lab.console.PAUSE", -1)
     server.sources("slow", "missing")
     cifar10.download(tmp_path)
-    assert re.search(r"^  \d MB so far$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^  \d MB so far, \d\d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
     assert cifar10.damaged(tmp_path) == []
     assert server.requests == ["/slow", "/missing", "/slow"]
 
@@ -280,8 +276,8 @@ def test_when_every_source_fails_one_message_says_all(server, tmp_path, capsys):
     with pytest.raises(SystemExit) as failure:
         cifar10.download(directory)
     message = failure.value.code
-    assert message.startswith(f"CIFAR-10 is not in {directory} (there is no such directory), and it could not be ")
-    assert capsys.readouterr().out.startswith(f"CIFAR-10 is not in {directory} (there is no such directory). Down")
+    assert message.startswith(f"CIFAR-10 is not in {directory}, and it could not be downloaded: every source failed.")
+    assert capsys.readouterr().out.startswith(f"CIFAR-10 is not in {directory}. Downloading CIFAR-10 (170 MB).")
     reasons = ["Connection refused", "404", "IncompleteRead", "hash", "no answer", "no answer", "no internet?"]
     for url, reason in zip(urls, reasons, strict=True):
         assert any(f"  {url}: " in line and reason in line for line in message.splitlines()), (url, reason, message)
@@ -377,7 +373,7 @@ def test_two_processes_may_download_at_once(server, tmp_path):
         f"vars(cifar10).update(json.loads({json.dumps(json.dumps(constants))}))\n"
         f"print('ready', flush=True); input(); cifar10.download(pathlib.Path({str(tmp_path)!r}))"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": flags.ROOT}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": files.ROOT}
     two = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
     for process in two:
         assert process.stdout.readline() == "ready\n"
@@ -400,7 +396,6 @@ def nowhere(server, tmp_path, monkeypatch):
     server.sources("missing")
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setattr(cifar10, "ROOT", tmp_path / "project")
-    monkeypatch.setattr(flags, "ROOT", tmp_path / "project")
     return tmp_path / "project"
 
 
@@ -416,12 +411,13 @@ def test_a_run_that_would_begin_goes_on_with_the_sample(nowhere, tmp_path, capsy
         start(tmp_path, *words)
         out = capsys.readouterr().out
         before, after = out.split("Data:    the sample of CIFAR-10")
-        assert f"CIFAR-10 is not in {nowhere / 'data'} " in before and f"another run, {RUN}_sample" in before
-        *_, worth, how, by_hand, or_name, _, _ = after.splitlines()
+        assert f"CIFAR-10 is not in {nowhere / 'data'}, and it could not be downloaded" in before
+        assert "\nSo this run becomes one on the sample of CIFAR-10 that comes with the scripts (--sample).\n" in before
+        assert f"\nRun:     {RUN}_sample\n" in after
+        *_, worth, how, _, _ = after.splitlines()
         assert "on 500 test images, the accuracy has a standard error of up to 0.022." in worth
         command = rf".*task1_simplecnn\.py --epochs 1 --output-dir {re.escape(str(tmp_path))}"
         assert re.fullmatch(f"On all of it, after a download of 170 MB: {command}", how.replace(" --device cpu", ""))
-        assert cifar10.SOURCES[0] in by_hand and "--data-dir" in or_name
     record = json.loads((tmp_path / "plots" / f"{RUN}_sample.json").read_text())
     assert record["config"]["sample"] is True and sum(map(sum, record["confusion_matrix"])) == 500
     assert not nowhere.exists() and not list(tmp_path.rglob(f"{RUN}.*"))
@@ -440,95 +436,71 @@ def test_what_needs_no_data_looks_for_none(nowhere, tmp_path, monkeypatch, capsy
 
 @pytest.mark.parametrize("name", ["cifar10_sample.webp", "cifar10_sample.txt"])
 def test_a_damaged_sample_is_told(tmp_path, monkeypatch, name):
-    for path in (flags.ROOT / "lab").glob("cifar10_sample.*"):
+    for path in (files.ROOT / "lab").glob("cifar10_sample.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 1000 if path.name == name else None])
     monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "cifar10.py"))
-    with pytest.raises(
-        SystemExit,
-        match=r"The sample of CIFAR-10 cannot be read: .* damaged .*To get it back: git -C .* checkout -- .*webp .*txt",
-    ):
-        cifar10.load_sample()
+    with pytest.raises(SystemExit, match=r"cannot be read: .*\.webp or .*\.txt is damaged .*both from a fresh copy"):
+        cifar10.load_sample(train=True)
 
 
-def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, monkeypatch, without_pictures):
-    with monkeypatch.context() as patch:
-        patch.setattr(common, "finish", lambda *how: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(SystemExit, match="130"):
-            start(tmp_path)
-    with pytest.raises(
-        SystemExit, match=r"To go on: .*task1_simplecnn\.py --epochs 1 --sample .*--resume; to throw .*--restart$"
-    ):
-        start(tmp_path)
-
-
-def test_a_command_for_the_sample_says_so(nowhere, tmp_path, capsys, monkeypatch):
+def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, capsys, monkeypatch, without_pictures):
     monkeypatch.setattr(common, "train_epoch", lambda *how: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="130"):
         start(tmp_path)
-    assert "task1_simplecnn.py --epochs 1 --sample " in capsys.readouterr().err
+    command = r"task1_simplecnn\.py --epochs 1 --sample .*--resume"
+    assert re.search(f"To go on as before: .*{command}$", capsys.readouterr().err)
+    with pytest.raises(SystemExit, match=f"To go on: .*{command}; to throw .*--restart$"):
+        start(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "why", ["--test", "--data-dir", "CIFAR10_DIR", "damaged", "shared", "archive", "unfinished", "--limit"]
-)
-def test_what_must_be_on_the_real_data_is_an_error_without_them(nowhere, server, tmp_path, monkeypatch, why):
+def start_on_made_up_images(out, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cifar10, "load", lambda directory, train: cifar10.made_up(train))
+        start(out, "--data-dir", str(out))
+
+
+@pytest.mark.parametrize("why", ["--test", "CIFAR10_DIR", "damaged", "archive", "unfinished", "--limit"])
+def test_what_must_be_on_the_real_data_is_an_error_without_them(nowhere, tmp_path, monkeypatch, without_pictures, why):
     words, out = [], tmp_path / "out"
     if why == "--test":
         words = ["--test"]
-        (out / "checkpoints").mkdir(parents=True)
-        source = flags.Path(task1_simplecnn.__file__).parent / "checkpoints" / "task1_simplecnn.pt"
-        content = torch.load(source)
-        content["config"]["epochs"] = 1
-        torch.save(content, out / "checkpoints" / f"{RUN}.pt")
-    elif why == "--data-dir":
-        words = ["--data-dir", str(tmp_path / "named")]
+        start_on_made_up_images(out, monkeypatch)
     elif why == "CIFAR10_DIR":
         monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "named"))
     elif why == "damaged":
         fill(nowhere / "data", ["data_batch_1"])
-    elif why == "shared":
-        fill(nowhere.parent / "shared" / "cifar10", ["data_batch_1", "data_batch_2"])
     elif why == "archive":
         (nowhere / "data").mkdir(parents=True)
         (nowhere / "data" / cifar10.ARCHIVE).write_bytes(b"half of it")
     elif why == "unfinished":
         words = ["--resume"]
         with monkeypatch.context() as patch:
-            patch.setattr(cifar10, "load", lambda directory: cifar10.made_up())
             patch.setattr(common, "finish", lambda *how: signal.raise_signal(signal.SIGTERM))
             with pytest.raises(SystemExit, match="143"):
-                start(out, "--data-dir", str(tmp_path))
+                start_on_made_up_images(out, monkeypatch)
     else:
         words = ["--limit", "2251"]
     before = {path for path in tmp_path.rglob("*") if path.is_file() or "named" in str(path)}
-    with pytest.raises(SystemExit, match="could not be downloaded") as refusal:
+    with pytest.raises(SystemExit, match="could not be downloaded"):
         start(out, *words)
-    assert ("With --limit 2250 or less, this run would go on with" in refusal.value.code) == (why == "--limit")
     assert {path for path in tmp_path.rglob("*") if path.is_file() or "named" in str(path)} >= before
     assert not list(tmp_path.rglob("*_sample*")) and not (tmp_path / "named").exists()
     assert why != "--test" or not nowhere.exists()
 
 
 def test_a_finished_run_is_shown_without_any_data(nowhere, tmp_path, capsys, monkeypatch, without_pictures):
-    with monkeypatch.context() as patch:
-        patch.setattr(cifar10, "load", lambda directory: cifar10.made_up())
-        start(tmp_path, "--data-dir", str(tmp_path))
+    start_on_made_up_images(tmp_path, monkeypatch)
     capsys.readouterr()
     start(tmp_path, "--resume")
     out = capsys.readouterr().out
     assert out.startswith(f"{RUN} has finished") and "sample" not in out and "Downloading" not in out
 
 
-@pytest.mark.parametrize(
-    ("words", "refused"), [("--limit 2251 --sample", True), ("--sample --limit 2250", False), ("--limit 2251", False)]
-)
-def test_the_limit_of_the_sample_is_its_size(words, refused, capsys):
-    if not refused:
-        assert parse(*words.split()).limit
-        return
+def test_the_limit_of_the_sample_is_its_size(sample, capsys):
+    assert parse("--sample", "--limit", "2250").settings.limit == 0.9 * len(sample[0])
     with pytest.raises(SystemExit, match="2"):
-        parse(*words.split())
-    assert "argument --limit: 2251 is more than the 2,250 training images of the sample" in capsys.readouterr().err
+        parse("--sample", "--limit", "2251")
+    assert "argument --limit: the sample has 2,250 training images" in capsys.readouterr().err
 
 
 def test_real_files_with_one_changed_byte_are_not_trained_on(official, tmp_path, script, tried):

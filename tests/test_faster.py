@@ -11,11 +11,13 @@ from torch import nn
 
 import common
 import task2_resnet18
-from lab import faster, flags
+from lab import checkpoint, commandline, faster, precision
+from lab.learner import Learner, learner_for
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
 IMAGE = (3, 32, 32)
+FLOAT32 = precision.autocast(torch.device("cpu"), "float32")  # or whatever the weights are: no autocast
 
 
 def torchvisions_resnet18():
@@ -113,35 +115,83 @@ def test_training_the_rebuilt_network_trains_the_model():
     before = copy.deepcopy(model.state_dict())
     rebuilt = faster.rebuild(model, IMAGE).train()
     images, labels = torch.randn(3, 16, *IMAGE, dtype=torch.float64), torch.randint(10, (3, 16))
-    run = flags.parse("", task2_resnet18.DEFAULTS, ["--device", "cpu", "--float32"])
     for network in (rebuilt, theirs):
         optimizer = torch.optim.Adam(network.parameters(), lr=0.001, eps=1e-3)
         for batch in zip(images, labels, strict=True):
-            common.train_step(network, optimizer, *batch, run)
-    faster.copy_back(rebuilt, model)
+            common.train_step(Learner(network, optimizer, None, task2_resnet18.TASK, 3), *batch, FLOAT32)
 
-    fresh = torchvision.models.resnet18(num_classes=10).double()
-    fresh.load_state_dict(model.state_dict())
+    model.load_state_dict(rebuilt.state_dict())
     for name, trained in theirs.state_dict().items():
-        torch.testing.assert_close(fresh.state_dict()[name], trained, rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(model.state_dict()[name], trained, rtol=1e-7, atol=1e-7)
     still = torch.eq(model.layer4[1].conv2.weight, before["layer4.1.conv2.weight"]).sum((0, 1))
     assert still.tolist() == [[512 * 512] * 3, [512 * 512, 0, 512 * 512], [512 * 512] * 3]
     assert not torch.eq(model.conv1.weight, before["conv1.weight"]).any()  # one of those that the networks share
 
 
+@pytest.mark.parametrize("network", [SimpleCNN, ResNet18])
+def test_a_rebuilt_network_saves_what_the_scripts_network_would(network):
+    """Also the taps that it does not have."""
+    model = network()
+    assert_same_weights(faster.rebuild(model, IMAGE).state_dict(), model.state_dict())
+
+
+def test_trained_weights_and_their_average_load_into_torchvisions_resnet18():
+    """And into another rebuilt network, where they are the same to the bit."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(4, 8, *IMAGE, dtype=torch.float64), torch.randint(10, (4, 8))
+    learner, other = (learner_for(rebuilt_resnet18(), task2_resnet18.RECIPE, 3) for _ in range(2))
+    for batch in zip(images[:3], labels, strict=False):
+        common.train_step(learner, *batch, FLOAT32)
+        learner.average.update_parameters(learner.model)
+    logits = []
+    for network in (learner.model, learner.validated):
+        saved, theirs, again = checkpoint.copy_of_weights(network), torchvisions_resnet18(), rebuilt_resnet18()
+        theirs.load_state_dict(saved)
+        again.load_state_dict(saved)
+        logits.append(network.eval()(images[3]))
+        torch.testing.assert_close(logits[-1], theirs.eval()(images[3]), rtol=1e-9, atol=1e-9)
+        assert torch.equal(logits[-1], again.eval()(images[3]))
+        assert_same_weights(saved, again.state_dict())
+    assert not torch.equal(*logits)
+    other.average.load_state_dict(learner.average.state_dict())
+    assert_same_weights(learner.average.state_dict(), other.average.state_dict())
+
+
+def rebuilt_resnet18():
+    return faster.rebuild(ResNet18().double(), IMAGE)
+
+
+def assert_same_weights(ours, theirs):
+    assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown"])
+def test_a_rebuilt_network_refuses_the_weights_of_another(change):
+    model = ResNet18()
+    weights, name = model.state_dict(), "layer4.1.conv2.weight"
+    if change == "unknown":
+        weights["layer4.1.conv2.bias"] = torch.zeros(512)
+    else:
+        del weights[name]
+    for network in (model, faster.rebuild(model, IMAGE)):
+        with pytest.raises(RuntimeError, match=r"layer4\.1\.conv2"):
+            network.load_state_dict(weights)
+
+
 @pytest.mark.parametrize("recipe", [[], ["--recipe"]])
 def test_a_checkpoint_holds_the_weights_that_were_validated(made_up, tmp_path, recipe):
     """The plain network with the weights of a run's best epoch has that epoch's validation loss."""
-    words = ["--device", "cpu", "--float32", "--epochs", "3", "--lr", "0.0003", *recipe]
-    task2_resnet18.main([*words, "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
+    words = ["--device", "cpu", "--float32", "--epochs", "3", "--limit", "200", "--lr", "0.0003", *recipe]
+    task = task2_resnet18
+    task.main([*words, "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "plots").glob("*.json"))
     (checkpoint,) = (torch.load(path) for path in (tmp_path / "checkpoints").glob("*.pt"))
     best = record["history"][record["best_epoch"] - 1]
-    run = flags.parse("", task2_resnet18.DEFAULTS, words, task2_resnet18.RECIPE)
+    run = commandline.parse(task.__file__, "", task.TASK, task.RECIPE, words)
     _, val_set, _ = common.load_data(run)
     model = ResNet18()
     model.load_state_dict(checkpoint["model"])
-    _, draws = common.sample_epoch(val_set, run, best["epoch"], common.VALIDATION)
+    _, draws = common.sample_epoch(val_set, run.settings, best["epoch"], common.VALIDATION)
     loss, accuracy = common.score(common.predict_logits(model, val_set, draws), val_set.labels)
     assert loss == pytest.approx(best["val_loss"], rel=1e-3)
     assert accuracy == best["val_accuracy"]
@@ -169,10 +219,10 @@ def test_rebuilding_leaves_the_model_alone():
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(kernel_size=3, stride=2, padding=1)])
 def test_relu_may_come_after_pooling(pool, memory_format):
     """In a network of the two, on numbers of which many are equal, also the largest ones of a window."""
+    torch.manual_seed(0)
     plain = nn.Sequential(nn.ReLU(), pool)
     rebuilt = faster.rebuild(nn.Sequential(nn.Conv2d(1, 1, 1), *plain), (1, 8, 8))[1:]
     assert [type(layer) for layer in rebuilt] == [nn.MaxPool2d, nn.ReLU]
-    torch.manual_seed(0)
     x = torch.randint(-3, 3, (64, 8, 16, 16)).float().to(memory_format=memory_format)
     x[:4].clamp_(max=-1)
     x[4, 0, 0, :3] = torch.tensor([float("inf"), -float("inf"), float("nan")])
@@ -219,8 +269,10 @@ class Tied(nn.Module):
 
 def test_other_networks_with_linear_layers_are_rebuilt_too():
     torch.manual_seed(0)
-    images = torch.randn(4, 3, 2, 2)
-    for model in (Tied(), nn.Linear(2, 5)):
+    images, zero = torch.randn(4, 3, 2, 2), nn.Linear(2, 5)
+    for weights in zero.parameters():  # as some networks begin, whose logits are all 0
+        nn.init.zeros_(weights)
+    for model in (Tied(), nn.Linear(2, 5), zero):
         rebuilt = faster.rebuild(faster.rebuild(model, (3, 2, 2)), (3, 2, 2))
         torch.testing.assert_close(rebuilt(images), model(images))
         assert [name for name, _ in rebuilt.named_parameters()] == [name for name, _ in model.named_parameters()]

@@ -1,52 +1,86 @@
-"""Flags: what is refused, and the names that settings give a run."""
+"""Flags: the names that settings give a run, what is refused, and what --help says."""
 
 import os
 import re
+import shlex
+from dataclasses import fields, replace
 
 import pytest
 
 import task1_simplecnn
 import task2_resnet18
-from lab import flags
+from lab import commandline
+from lab.run import device
+from lab.settings import Settings, titles, value_text
+
+# ---------------------------------------------------------------- names
+
+TASK = Settings(weight_decay=0.1, dropout=0.5, image_size=64, growth=0.5)  # of a script to which every flag applies
+RECIPE = replace(TASK, recipe=True, warmup=0.2)
+WORDS = {  # of a run's name in their order, and the flags that bring them there
+    "recipe": "--recipe",
+    "no-norm": "--no-norm",
+    "no-aug": "--no-aug",
+    "lr0.01": "--lr 0.01",
+    "constant-lr": "--constant-lr",
+    "batch128": "--batch-size 128",
+    "first-he": "--first-weights he",
+    "optSGD": "--optimizer SGD",
+    "decay0.02": "--weight-decay 0.02",
+    "decayed-kernels": "--decayed kernels",
+    "warmup0.3": "--warmup 0.3",
+    "smooth0.1": "--label-smoothing 0.1",
+    "dropout0.2": "--dropout 0.2",
+    "average0.999": "--average 0.999",
+    "rotation10": "--rotation 10",
+    "plain-val": "--validation plain",
+    "stats-all": "--statistics all",
+    "size48": "--image-size 48",
+    "growth0.25": "--growth 0.25",
+    "epochs3": "--epochs 3",
+    "patience5": "--patience 5",
+    "seed1": "--seed 1",
+    "limit2000": "--limit 2000",
+    "sample": "--sample",
+    "float32": "--float32",
+}
+ALONE = {"no-norm", "no-aug", "constant-lr"}  # they contradict others
 
 
-def parse(task, words):
-    defaults = {"task1_simplecnn": task1_simplecnn, "task2_resnet18": task2_resnet18}[task].DEFAULTS
-    return flags.parse("", defaults, ["--dry-run", "--epochs", "2", *words.split()])
+def parse(words, script="net.py", task=TASK, recipe=RECIPE):
+    return commandline.parse(script, "", task, recipe, shlex.split(words))
+
+
+def test_every_setting_has_a_word_in_the_name_and_a_title():
+    assert len(WORDS) == len(fields(Settings))
+    for word, flag in WORDS.items():
+        run = parse(flag)
+        assert (run.name, len(run.changes), len(titles(run.name))) == (f"net_{word}", 1, 1)
+    together = {word: flag for word, flag in WORDS.items() if word not in ALONE}
+    run = parse(" ".join(reversed(together.values())))
+    assert run.name == "_".join(["net", *together]) and len(titles(run.name)) == len(together)
+    _, script, *words = shlex.split(run.command)
+    assert script.endswith("net.py") and parse(shlex.join(words)) == run
+    some = "task2_resnet18_no-norm_lr1e-05_constant-lr_optSGD_plain-val_patience5"
+    of_some = "no normalization", "learning rate 1e-05", "constant rate", "SGD", "plain validation", "patience 5"
+    assert titles(some) == [*of_some]
 
 
 @pytest.mark.parametrize(
     ("words", "name"),
     [
         ("", ""),
-        ("--no-norm", "_no-norm"),
-        ("--no-aug", "_no-aug"),
-        ("--lr 0.01", "_lr0.01"),
-        ("--lr 0.0001", "_lr0.0001"),
-        ("--lr 1e-4", "_lr0.0001"),
-        ("--lr 0.00001", "_lr1e-05"),
-        ("--lr 0.001", ""),
-        ("--constant-lr", "_constant-lr"),
-        ("--lr 0.01 --constant-lr", "_lr0.01_constant-lr"),
-        ("--batch-size 128", "_batch128"),
-        ("--batch-size 64 --seed 0", ""),
-        (
-            "--limit 3000 --seed 1 --patience 5 --batch-size 32 --constant-lr --lr 0.01 --no-aug --no-norm",
-            "_no-norm_no-aug_lr0.01_constant-lr_batch32_patience5_seed1_limit3000",
-        ),
-        ("--sample --limit 2000", "_limit2000_sample"),
+        ("--lr 0.001 --batch-size 64 --seed 0 --weight-decay 0.10", ""),  # which it has anyway
         ("--device cpu --data-dir x --output-dir y", ""),
+        ("--lr 1e-4", "_lr0.0001"),
+        ("--lr 0.00001 --average 0", "_lr1e-05"),
+        ("--recipe --warmup 0.2", "_recipe"),
+        ("--recipe --warmup 0", "_recipe_warmup0"),
+        ("--first-weights pytorch --validation augmented --growth 0", "_growth0"),
     ],
 )
-def test_the_name_of_a_run_has_every_setting_that_changes_its_numbers(words, name):
-    args = parse("task2_resnet18", words)
-    assert args.name.replace("_epochs2", "") == f"task2_resnet18{name}"  # of --dry-run
-
-
-def test_default_and_other_epochs():
-    assert parse("task1_simplecnn", "").name == "task1_simplecnn_epochs2"
-    assert parse("task1_simplecnn", "--epochs 1 --limit 10").name == "task1_simplecnn_epochs1_limit10"
-    assert parse("task1_simplecnn", "--batch-size 64").name == "task1_simplecnn_batch64_epochs2"
+def test_a_name_has_what_differs_from_the_task_or_from_its_recipe(words, name):
+    assert parse(words).name == f"net{name}"
 
 
 def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
@@ -57,26 +91,31 @@ def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
         raise SeenError(run)
 
     monkeypatch.setattr("common.build", build)
-    for script, batch_size in ((task1_simplecnn, 128), (task2_resnet18, 64)):
+    for script, batch_size, dropout in ((task1_simplecnn, 128, 0.5), (task2_resnet18, 64, 0)):
         with pytest.raises(SeenError) as seen:
             script.main(["--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
-        (args,) = seen.value.args
-        assert (args.name, args.epochs, args.batch_size, args.lr) == (script.__name__, 80, batch_size, 0.001)
-        switches = args.no_norm, args.no_aug, args.constant_lr, args.sample
-        assert (*switches, args.seed, args.patience, args.limit) == (*[False] * 4, 0, None, None)
+        (run,) = seen.value.args
+        it = run.settings
+        assert (run.name, run.mode, it.epochs, it.lr) == (script.__name__, "train", 80, 0.001)
+        assert (it.batch_size, it.dropout, it.optimizer, it.rotation) == (batch_size, dropout, "Adam", 15)
+        others = "recipe no_norm no_aug constant_lr warmup label_smoothing average growth patience seed limit sample"
+        assert not any(getattr(it, name) for name in others.split())
+        assert (it.statistics, it.validation, it.image_size) == ("first", "augmented", 32)
+
+
+# ---------------------------------------------------------------- what is refused
 
 
 EXCLUSIVE = ["--resume --restart", "--test --resume", "--dry-run --test", "--predict a.png --test"]
 WRONG = [
-    *(
-        f"--{name} {value}"
-        for name in ("epochs", "batch-size", "patience", "limit")
-        for value in ("-1", "0", "x", "1.5")
-    ),
+    *(f"--{name} {value}" for name in ("epochs", "batch-size", "limit") for value in ("-1", "0", "x", "1.5")),
     *(f"--lr {value}" for value in ("-0.1", "0", "nan", "inf", "-inf", "1e999", "x", "0.00123456789")),
     *("--batch-size 1", "--batch-size 45001", "--limit 9", "--limit 45001", "--seed -1", "--seed 2147483648"),
-    *("--epochs 100001", "--seed 0.5", "--device tpu", "--device cuda:99", "--device mps:0", "--device cpu:0", "--lr"),
-    *("--no-augment", "--no", "extra", "--predict"),
+    *("--epochs 100001", "--patience 0", "--device tpu", "--device cuda:99", "--device mps:0", "--device cpu:0"),
+    *("--lr", "--no-augment", "--no", "extra", "--predict"),
+    *(f"--{name} {top}" for name in ("warmup", "label-smoothing", "dropout", "average", "growth") for top in (1, -0.1)),
+    *("--weight-decay 10", "--rotation 180", "--image-size 31", "--image-size 257", "--image-size 33.5"),
+    *("--first-weights zero", "--optimizer adam", "--decayed none", "--validation none", "--statistics last"),
     *EXCLUSIVE,
 ]
 
@@ -92,11 +131,37 @@ def test_a_wrong_value_is_refused_in_one_line(words, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+CONTRADICTIONS = {  # and beside each, how its parts go together
+    "task1 --warmup 0.2 --constant-lr": ("constant-lr", "--warmup 0.2"),
+    "task2 --recipe --constant-lr": ("constant-lr", "--recipe --warmup 0 --constant-lr"),
+    "task1 --growth 0.5": ("growth", "--growth 0.5 --image-size 33"),
+    "task2 --recipe --image-size 32": ("image-size", "--recipe --image-size 32 --growth 0"),
+    "task2 --dropout 0.5": ("dropout", "--dropout 0"),
+    "task1 --weight-decay 0 --decayed kernels": ("decayed", "--weight-decay 1e-5 --decayed kernels"),
+    "task1 --no-aug --rotation 10": ("rotation", "--recipe --no-aug"),
+    "task1 --no-aug --validation plain": ("validation", "--no-aug"),
+    "task1 --no-norm --statistics all": ("statistics", "--recipe --no-norm"),
+    "task1 --sample --limit 2251": ("limit", "--sample --limit 2250"),
+}
+
+
+@pytest.mark.parametrize("words", CONTRADICTIONS)
+def test_flags_that_contradict_each_other_are_refused_in_one_line(words, capsys):
+    flag, together = CONTRADICTIONS[words]
+    task, words = words.split(maxsplit=1)
+    script = {"task1": task1_simplecnn, "task2": task2_resnet18}[task]
+    bases = script.__file__, script.TASK, script.RECIPE
+    with pytest.raises(SystemExit, match="2"):
+        parse(words, *bases)
+    assert re.fullmatch(rf".*: error: argument --{flag}: .+ \(--help lists the flags\)\n", capsys.readouterr().err)
+    assert parse(together, *bases).trains
+
+
 def test_a_device_that_is_not_there_is_named_with_those_that_are(capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    assert [str(flags.device(text)) for text in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+    assert [str(device(text)) for text in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
     with pytest.raises(SystemExit):
         task1_simplecnn.main(["--device", "cuda:2"])
     assert (
@@ -117,12 +182,22 @@ def test_an_output_directory_that_cannot_be_written_is_refused(tmp_path, capsys)
         assert re.fullmatch(r".*--output-dir: cannot write to .*\n", capsys.readouterr().err)
 
 
-def test_help_names_every_flag_with_its_default(capsys):
+# ---------------------------------------------------------------- --help
+
+
+@pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
+def test_help_has_three_groups_and_in_the_second_both_defaults(script, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
-        task2_resnet18.main(["--help"])
-    printed = capsys.readouterr().out
-    names = "epochs, batch-size, lr, constant-lr, no-norm, no-aug, seed, device, data-dir, output-dir, resume, restart"
-    for name in [*names.split(", "), "test", "predict", "dry-run", "patience", "limit", "sample"]:
-        assert f"  --{name}" in printed
-    for name, default in (("epochs", "80"), ("batch_size", "64"), ("lr", "0.001")):
-        assert f"({default}; with --recipe {task2_resnet18.RECIPE[name]:g})" in printed
+        script.main(["--help"])
+    _, *parts = re.split(r"\n\n(what the lab report .*|what it does not .*|where and how):", capsys.readouterr().out)
+    reported, unreported, how = ([" ".join(it.split()) for it in part.split("\n  --")[1:]] for part in parts[1::2])
+    named = [" ".join(entry.split()[0] for entry in group) for group in (reported, how)]
+    assert named[0] == "recipe no-norm no-aug lr constant-lr batch-size epochs patience seed limit sample float32"
+    assert named[1] == "device data-dir output-dir resume restart test dry-run predict"
+    assert len(reported) + len(unreported) == len(fields(Settings))
+    for entry in unreported:
+        name = entry.split()[0].replace("-", "_")
+        of_task, of_recipe = (value_text(getattr(base, name)) for base in (script.TASK, script.RECIPE))
+        assert entry.endswith(f"({of_task}; with --recipe {of_recipe})")
+    assert reported[3].endswith(f" (0.001; with --recipe {script.RECIPE.lr})")

@@ -1,50 +1,122 @@
-"""The rooms of the project: what imports what, and that its scripts leave the interpreter as they found it."""
+"""The rooms of the house: what imports what, what a third task needs, and how an interpreter is left."""
 
 import ast
 import contextlib
+import json
+import os
+import re
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from test_runs import train
 
-from lab import flags
+from lab.files import ROOT
 
-ROOT_MODULES = {path.stem for path in flags.ROOT.glob("*.py")}
-LAB = sorted(path.stem for path in (flags.ROOT / "lab").glob("*.py"))
-
-
-@pytest.mark.parametrize("module", LAB)
-def test_nothing_in_lab_imports_from_the_root(module):
-    tree = ast.parse((flags.ROOT / "lab" / f"{module}.py").read_text(encoding="utf-8"))
-    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    names = [name for node in imports for name in [getattr(node, "module", None), *(it.name for it in node.names)]]
-    assert not ROOT_MODULES & {name.partition(".")[0] for name in names if name}
-    assert not any(getattr(node, "level", 0) for node in imports)
+FLOORS = [  # of lab/, from the lowest
+    *("settings", "schedule", "files", "curves", "evidence", "diagnosis", "original", "record", "precision", "run"),
+    *("learner", "checkpoint", "faster", "drawing", "console", "cifar10", "photos", "summary", "commandline", "report"),
+]
 
 
-def test_each_module_of_lab_stands_alone(tmp_path):
-    """Each first of all, in a process that has the libraries, and finds ``lab`` but not the modules of the root."""
-    (tmp_path / "lab").symlink_to(flags.ROOT / "lab")
-    code = "\n".join(
-        [
-            "import importlib, sys, thop, torchsummary, torch.fx.passes.shape_prop",
-            f"for name in {[name for name in LAB if name != '__init__']}:",
-            "    importlib.import_module(f'lab.{name}')",
-            f"    assert not {ROOT_MODULES} & set(sys.modules)",
-            "    for loaded in [loaded for loaded in sys.modules if loaded.partition('.')[0] == 'lab']:",
-            "        del sys.modules[loaded]",
-        ]
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (0, "")
+def imports(path):
+    """The names of all that a file imports, each in parts, such as ``["lab", "run", "Run"]``."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{'.' * node.level}{node.module}.{it.name}" for it in node.names]
+        elif isinstance(node, ast.Import):
+            names += [it.name for it in node.names]
+    return [name.split(".") for name in names]
+
+
+def floor_of(path):
+    return path.relative_to(ROOT / "lab").parts[0].removesuffix(".py")
+
+
+def test_every_module_of_lab_imports_lower_ones_only():
+    modules = [path for path in (ROOT / "lab").rglob("*.py") if floor_of(path) != "__init__"]
+    assert {floor_of(path) for path in modules} == {*FLOORS}
+    at_the_root = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/*.py")}
+    for path in modules:
+        lower = FLOORS[: FLOORS.index(floor_of(path))]
+        inside = [floor_of(path)] * (path.parent.name == "report")  # its modules import each other
+        for package, *name in imports(path):
+            assert package not in ("", *(at_the_root - {"lab"})), path
+            assert package != "lab" or name[0] in lower + inside, path
+
+
+def test_what_trains_knows_nothing_of_what_judges():
+    judges = {ROOT / "report.py", *(ROOT / "lab" / "report").glob("*.py")}
+    what_trains = {*ROOT.glob("*.py"), *(ROOT / "experiments").glob("*.py"), *(ROOT / "lab").rglob("*.py")} - judges
+    assert len(what_trains) > len(FLOORS)
+    for path in what_trains:
+        assert not [name for name in imports(path) if name[:2] == ["lab", "report"] or name[0] == "report"], path
 
 
 def test_what_needs_no_torch_does_not_import_it():
-    code = "import sys, lab.exits, lab.record; assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=flags.ROOT, check=True)
+    code = "import sys, lab.record, lab.diagnosis; assert not {'torch', 'numpy', 'matplotlib'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# ---------------------------------------------------------------- a third task
+
+
+CHANGES = {  # what makes task 1's script that of another network, which stands in another folder
+    "\nfrom dataclasses": f"\nimport sys; sys.path.insert(0, {str(ROOT)!r})\nfrom dataclasses",
+    "SimpleCNN": "SmallNet2",
+    "conv_block(64, 128)": "conv_block(64, 16)",
+    "nn.Linear(128 ": "nn.Linear(16 ",
+    "batch_size=128": "batch_size=50",
+}
+
+
+def test_a_third_task_is_one_file(tmp_path, without_pictures):
+    """It trains, is interrupted and goes on as those that are here, its commands name it, and its runs compare."""
+    here, source = tmp_path / "my tasks", (ROOT / "task1_simplecnn.py").read_text()
+    for old, new in CHANGES.items():
+        assert old in source
+        source = source.replace(old, new)
+    here.mkdir()
+    (here / "third_task.py").write_text(source)
+
+    def call(command):
+        done = subprocess.run(command, shell=isinstance(command, str), cwd=here, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    words = ["--sample", "--limit", "100", "--epochs", "20", "--device", "cpu", "--output-dir", "runs"]
+    command, pipe = [sys.executable, "third_task.py", *words], subprocess.PIPE
+    with subprocess.Popen(command, cwd=here, stdout=pipe, stderr=pipe, text=True) as process:
+        next(line for line in process.stdout if line.startswith("Epoch  1/20 "))
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    command = re.fullmatch(r"Interrupted\. .* To go on as before: (.*)\n", error)[1]
+    assert shlex.split(command)[1] == "third_task.py"
+    printed = call(command)
+    assert "\nEpoch  1/20 " not in printed and "\nEpoch 20/20 " in printed
+
+    name = "third_task_epochs20_limit100_sample"
+    assert {path.name.partition(".")[0] for path in (here / "runs").rglob("*.*")} == {
+        *(name, f"{name}_confusion", f"{name}_mistakes", "third_task_model")
+    }
+    record = json.loads((here / "runs" / "plots" / f"{name}.json").read_text())
+    assert (record["run"], record["config"]["network"]["class"]) == (name, "SmallNet2")
+    assert (record["config"]["batch_size"], len(record["history"])) == (50, 20)
+
+    other, _ = train(tmp_path, "--sample", "--limit", "100", "--epochs", "1")
+    other_record = tmp_path / "plots" / f"{other['run']}.json"
+    compare = [sys.executable, ROOT / "report.py", "--output-dir", "runs", "--compare", name, other_record]
+    picture = os.path.join("runs", "plots", "compare.png")
+    assert call(compare) == f"Written: {picture}\n" and (here / picture).stat().st_size > 10_000
+
+
+# ---------------------------------------------------------------- somebody else's interpreter
 
 
 def broken(*how):
@@ -77,5 +149,5 @@ def test_signal_handlers_are_afterwards_what_they_were(tmp_path, monkeypatch, wo
         monkeypatch.setattr(torch.optim.Adam, "step", step)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(type(end), match=str(end)) if end else contextlib.nullcontext():
-        runpy.run_path(str(flags.ROOT / script), run_name="__main__")
+        runpy.run_path(str(ROOT / script), run_name="__main__")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

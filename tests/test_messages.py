@@ -11,14 +11,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from test_runs import train, train_until
+from test_runs import parse, train, train_until
 
 import common
 import report
 import task1_simplecnn
-from lab import exits, files, flags, shell
-from lab.claims import FIGURES, original_accuracy
-from lab.progress import Progress
+from lab import commandline, console
+from lab import run as runs
+from lab.console import Progress
+from lab.files import ROOT, shown
+from lab.original import FIGURES, original_accuracy
+from lab.settings import Settings
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 RUN = "task1_simplecnn_epochs2_limit100"
@@ -33,7 +36,7 @@ def test_a_command_works_as_printed_where_the_user_stands(tmp_path):
     """In another folder than the script's, with results in a relative one, spaces and quotes, outside of any PATH."""
     here = tmp_path / "the user's folder"
     here.mkdir()
-    script = os.path.relpath(flags.ROOT / "task1_simplecnn.py", here)
+    script = os.path.relpath(ROOT / "task1_simplecnn.py", here)
     environment = {name: value for name, value in os.environ.items() if name != "CIFAR10_DIR"}
     environment["PATH"] = "/usr/bin:/bin"
 
@@ -50,29 +53,30 @@ def test_a_command_works_as_printed_where_the_user_stands(tmp_path):
     _, called, *given = shlex.split(command)
     given = [word for word in given if word not in ("--device", "cpu")]  # which are named if they are no default
     assert (called, given) == (script, [*words[3:5], *words[1:3], words[0], *words[7:]])
-    code, lines, error = run(command)
-    assert (code, error) == (0, "") and (here / "my runs" / "plots").is_dir()
-
-    # The same again, but it is stopped at once: its first line names the ways to see the result of before.
+    # Stopped in its only epoch, the run is unfinished; then the same command names the two ways on.
     name = "task1_simplecnn_epochs1_limit60_sample"
-    planted = [sys.executable, flags.ROOT / "tests/planted.py", "SIGINT", "half", f"{name}.last.pt", "1"]
-    code, again, error = run([*planted, *shlex.split(command)[1:]])
-    assert code == 130 and again[0].startswith(f"{name} has finished before")
-    for old in re.search(r"the first epoch is done\): (.*); to test the old model: (.*)$", again[0]).groups():
-        code, old_lines, error = run(old)
-        assert (code, error, old_lines[-1]) == (0, "", lines[-1])
+    planted = [sys.executable, ROOT / "tests/planted.py", "SIGINT", "half", f"{name}.last.pt", "2"]
+    code, _, _ = run([*planted, *shlex.split(command)[1:]])
+    assert code == 130
+    code, lines, error = run(command)
+    assert (code, lines) == (1, [])
+    ways = rf"{name} is unfinished: 0 of 1 epochs are done\. To go on: (.*); to throw that away and begin again: (.*)\n"
+    resume, restart = re.fullmatch(ways, error).groups()
+    assert (resume, restart) == (f"{command} --resume", f"{command} --restart")
+    code, lines, error = run(restart)
+    assert (code, error) == (0, "") and lines[-1].startswith("Test loss: ") and (here / "my runs" / "plots").is_dir()
 
 
 def test_how_a_script_is_called_from_elsewhere(tmp_path, monkeypatch):
     """In a notebook, or in a process of another script, argv names something else."""
-    script = flags.ROOT / "task1_simplecnn.py"
-    for here, called in ((flags.ROOT, "task1_simplecnn.py"), (flags.ROOT.parent, f"{flags.ROOT.name}/{script.name}")):
+    script = ROOT / "task1_simplecnn.py"
+    for here, called in ((ROOT, "task1_simplecnn.py"), (ROOT.parent, f"{ROOT.name}/{script.name}")):
         monkeypatch.chdir(here)
-        for argv in ("ipykernel_launcher.py", "", "-c", str(flags.ROOT / "report.py")):
+        for argv in ("ipykernel_launcher.py", "", "-c", str(ROOT / "report.py")):
             monkeypatch.setattr(sys, "argv", [argv])
-            assert Path(shell.called(script)) == Path(called)
+            assert Path(runs.called(script)) == Path(called)
         monkeypatch.setattr(sys, "argv", [str(script)])
-        assert shell.called(script) == str(script)
+        assert runs.called(script) == str(script)
 
 
 @posix
@@ -86,11 +90,11 @@ def test_the_interpreter_is_called_by_its_name_only_where_that_finds_it(tmp_path
         (tmp_path, python.parent, "python"),  # a virtual environment that is active
         (tmp_path, tmp_path, os.path.join("bin", "python")),
         (python.parent, tmp_path, os.path.join(".", "python")),
-        (flags.ROOT, tmp_path, None),
+        (ROOT, tmp_path, None),
     ):
         monkeypatch.chdir(here)
         monkeypatch.setenv("PATH", str(path))
-        assert shell.interpreter() == (called or files.shown(python))
+        assert runs.interpreter() == (called or shown(python))
 
 
 @pytest.mark.parametrize(
@@ -105,52 +109,33 @@ def test_on_windows_a_command_is_quoted_for_cmd(monkeypatch, words, line):
     """Which knows double quotes only, and outside of them takes & for the end of a command."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "name", "nt")
-        assert shell.line(words) == line
+        assert runs.command_line(words) == line
 
 
 def test_a_command_names_what_only_this_shell_knows(monkeypatch):
     """A variable that may not be there later, and folders that look like something else."""
     monkeypatch.setenv("CIFAR10_DIR", "the data")
-    words = ["--device", "cpu", "--output-dir", "./~x"]
-    run = flags.parse("", task1_simplecnn.DEFAULTS, words)
+    run = parse(task1_simplecnn, "--output-dir", "./~x")
     words = shlex.split(run.command)[2:]
-    assert words[-4:] == ["--output-dir", "./~x", "--data-dir", "the data"]
-    assert flags.parse("", task1_simplecnn.DEFAULTS, words).output_dir == run.output_dir == Path("~x")
-    words = shlex.split(flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir=-x"]).command)[2:]
-    assert flags.parse("", task1_simplecnn.DEFAULTS, words).output_dir == Path("-x")
+    assert words[-4:] == ["--data-dir", "the data", "--output-dir", "./~x"]
+    assert parse(task1_simplecnn, *words) == run and run.output_dir == Path("~x")
+    words = shlex.split(parse(task1_simplecnn, "--output-dir=-x").command)[2:]
+    assert parse(task1_simplecnn, *words).output_dir == Path("-x")
 
 
 # ---------------------------------------------------------------- a run that is there already
 
 
 def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, monkeypatch, capsys):
-    record, _ = train(tmp_path, *WORDS)
-    assert "has finished before" not in capsys.readouterr().out
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    said = f"{RUN} has finished before, with a test accuracy of {record['test_accuracy']:.3f} ("
-    train_until(2, monkeypatch, tmp_path, *WORDS)
-    first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(said) and "Its files stay until this new run has finished, and are then replaced." in first
-    assert re.search(r" To see the old result instead .*: .* --resume; to test the old model: .* --test$", first)
-    assert {path: path.read_bytes() for path in before} == before  # they did stay
-    # Now --resume would go on with the second run, so it is not what shows the first.
-    train(tmp_path, *WORDS, "--resume")
-    how_far, again, *_ = capsys.readouterr().out.splitlines()
-    assert "is unfinished: 1 of 2" in how_far and again.startswith(said) and again.endswith("are then replaced.")
-
-    (tmp_path / "plots" / f"{RUN}.json").write_text("{")
+    said = f"{RUN} has finished before. Its files are replaced when this run has finished, not before."
     train(tmp_path, *WORDS)
-    first, *_ = capsys.readouterr().out.splitlines()
-    unusable = f"{RUN} has finished before, but its record cannot be used: it is cut short, or no JSON ("
-    assert first.startswith(unusable) and "--resume" not in first
-    train(tmp_path, *WORDS, "--restart")
-    assert capsys.readouterr().out.startswith(said)
-
-    (tmp_path / "plots" / f"{RUN}.json").unlink()
-    (tmp_path / "plots" / f"{RUN}.json").mkdir()  # which cannot be read
+    assert said not in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     train_until(2, monkeypatch, tmp_path, *WORDS)
-    first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{RUN} has finished before, but its record cannot be used: Is a directory (")
+    assert capsys.readouterr().out.startswith(said)
+    assert {path: path.read_bytes() for path in before} == before  # they were not replaced
+    train(tmp_path, *WORDS, "--resume")
+    assert capsys.readouterr().out.startswith(said)
 
 
 def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsys):
@@ -174,7 +159,7 @@ def test_the_table_of_layers_is_not_printed_again_on_resuming(made_up, tmp_path,
 def test_a_second_signal_does_not_interrupt_the_tidying_up(tmp_path, monkeypatch, capsys, without_pictures):
     """One that comes while the folder of a dry run is removed, and one while the message is printed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    cleanup, what_to_do, epoch = tempfile.TemporaryDirectory.cleanup, common.checkpoint.advice, common.train_epoch
+    cleanup, what_next, epoch = tempfile.TemporaryDirectory.cleanup, console.what_next, common.train_epoch
 
     def again(number, real):
         def signalled(*how):
@@ -185,7 +170,7 @@ def test_a_second_signal_does_not_interrupt_the_tidying_up(tmp_path, monkeypatch
 
     monkeypatch.setattr(common, "train_epoch", again(signal.SIGINT, epoch))
     monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", again(signal.SIGTERM, cleanup))
-    monkeypatch.setattr(common.checkpoint, "advice", again(signal.SIGINT, what_to_do))
+    monkeypatch.setattr(console, "what_next", again(signal.SIGINT, what_next))
     with pytest.raises(SystemExit, match="130"):
         task1_simplecnn.main(["--dry-run", "--device", "cpu"])
     assert list(tmp_path.iterdir()) == []
@@ -193,11 +178,11 @@ def test_a_second_signal_does_not_interrupt_the_tidying_up(tmp_path, monkeypatch
 
 
 def test_a_signal_that_something_has_swallowed_can_be_repeated(monkeypatch):
-    with exits.signals_as_exceptions():
+    with commandline.signals_as_exceptions():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # at once: the same
-        monkeypatch.setattr(exits, "AT_ONCE", 0)
+        monkeypatch.setattr(commandline, "AT_ONCE", 0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
 
@@ -212,32 +197,30 @@ def history_of(loss, accuracy, epochs, rate=0.001, seconds=24.0):
 
 
 def test_the_line_of_an_epoch_fits_80_columns_and_tells_the_time_left(capsys):
-    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--epochs", "80", "--device", "cpu"])
-    common.print_epoch(history_of(1.64537, 0.40261, 1), run)
+    console.print_epoch(history_of(1.64537, 0.40261, 1), Settings(epochs=80))
     assert capsys.readouterr().out == "Epoch  1/80  lr 0.001     train 1.645 40.3%  val 1.645 40.3%  31:36 left *\n"
-    common.print_epoch(history_of(0.5, 0.8, 80), run)
+    console.print_epoch(history_of(0.5, 0.8, 80), Settings(epochs=80))
     assert capsys.readouterr().out == "Epoch 80/80  lr 0.001     train 0.500 80.0%  val 0.500 80.0%  00:00 left\n"
     for loss, accuracy, epochs, seconds in ((1.2345e7, 0.1, 80, 40), (12.3456, 0.1, 999, 30), (0.00001, 1, 80, 3600)):
-        run.epochs = epochs
-        common.print_epoch(history_of(loss, accuracy, 1, rate=7.8125e-06, seconds=seconds), run)
+        console.print_epoch(history_of(loss, accuracy, 1, 7.8125e-06, seconds), Settings(epochs=epochs))
         assert len(capsys.readouterr().out) <= 81  # with the end of the line
 
 
 def test_the_time_left_is_that_of_the_run(monkeypatch):
     clock = iter([100.0, 130.0, 130.0, 130.0])
-    monkeypatch.setattr("lab.progress.time.monotonic", lambda: next(clock))
-    progress = Progress("Epoch 1/3", "batch", total=10, later=20)
+    monkeypatch.setattr("lab.console.time.monotonic", lambda: next(clock))
+    progress = Progress("Epoch 1/3", "batch", total=10, to_follow=20)
     assert progress.left() == "?"
     progress.done = 5
     assert progress.left() == "02:30"  # 25 steps at 6 seconds
     progress.done = 11  # a download may bring more than it said
-    progress.later = 0
+    progress.to_follow = 0
     assert progress.left() == "00:00"
 
 
 def test_without_a_terminal_a_plain_line_tells_how_far_an_epoch_is(made_up, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lab.progress.PAUSE", -1)
-    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total - self.done + self.later} batches")
+    monkeypatch.setattr("lab.console.PAUSE", -1)
+    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total - self.done + self.to_follow} batches")
     train(tmp_path, "--limit", "100", "--batch-size", "40", "--epochs", "2")
     lines = [line for line in capsys.readouterr().out.splitlines() if ": batch" in line]
     assert lines == [f"Epoch  {n // 3 + 1}/2: batch {n % 3 + 1} of 3, {5 - n} batches left" for n in range(6)]
@@ -248,9 +231,7 @@ def on_a_terminal(command, columns):
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))  # not on Windows
     main_end, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, cwd=flags.ROOT
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, cwd=ROOT) as process:
         os.close(terminal)
         printed = b""
         while True:
@@ -275,8 +256,8 @@ def test_a_terminal_gets_a_progress_bar():
 @pytest.mark.parametrize("columns", [80, 0])
 def test_a_terminal_that_claims_no_columns_gets_lines(columns):
     code = (
-        "import time; from lab import progress; progress.PAUSE = -1\n"
-        "bar = progress.Progress('Epoch 1/2', 'batch', 2, mininterval=0); bar.update(); bar.update()"
+        "import time; from lab import console; console.PAUSE = -1\n"
+        "bar = console.Progress('Epoch 1/2', 'batch', 2, mininterval=0); bar.update(); bar.update()"
     )
     printed, _ = on_a_terminal([sys.executable, "-c", code], columns)
     lines = rb"Epoch 1/2: batch 1 of 2, \d\d:\d\d left\r\nEpoch 1/2: batch 2 of 2, 00:00 left\r\n"
@@ -290,7 +271,7 @@ def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
     result = {"test_loss": 0.5, "test_accuracy": 0.75}
     its_runs = [(["--seed", "1"], " (original: 0.817)"), (["--float32"], " (original: 0.817)")]
     for words, beside in (*its_runs, (["--limit", "100"], ""), (["--no-aug"], "")):
-        common.print_test(result, flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu", *words]))
+        console.print_test(result, parse(task1_simplecnn, *words))
         assert capsys.readouterr().out == f"Test loss: 0.500, Test accuracy: 0.750{beside}\n"
 
 

@@ -1,7 +1,7 @@
 """bfloat16 and float32: which device computes in which, and what of a run does. Both are forced on every machine."""
 
 import copy
-import os
+import inspect
 import re
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from torch import nn
 import common
 import task1_simplecnn
 import task2_resnet18
-from lab import faster, flags, precision
+from lab import commandline, faster, files, precision
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -93,21 +93,22 @@ def test_training_and_validation_may_be_in_bfloat16_the_test_is_not(
     monkeypatch.setattr(F, "conv2d", seen)
     monkeypatch.setattr(F, "cross_entropy", lambda x, y, **how: logits.append(x.dtype) or cross_entropy(x, y, **how))
     record, weights = train(tmp_path, "--epochs", "1", "--limit", "300", "--batch-size", "15", *words, script=task)
-    assert precision.precision_of(flags.parse("", task.DEFAULTS, words)) == record["environments"][0]["precision"]
+    run = commandline.parse(task.__file__, "", task.TASK, task.RECIPE, words)
+    assert run.precision == record["environments"][0]["precision"]
     lower = torch.float32 if words else torch.bfloat16
     assert record["run"].endswith("_float32") == bool(words)
     assert {dtype for size, dtype in convolutions if size == 15} == {lower}
     assert set(logits) == {torch.float32}
-    # 30 images are validated, then 30 tested: those in each convolution of the script's own network, in float32.
+    # 30 images are validated. With the best weights, the script's own network sees them once more, as they are, then 30
+    # to test, and these in a mirror: all of that in float32, through each of its convolutions.
     evaluated = [dtype for size, dtype in convolutions if size == 30]
     network = SimpleCNN if task is task1_simplecnn else ResNet18
-    layers = sum(isinstance(layer, nn.Conv2d) for layer in network().modules())
-    assert set(evaluated[-layers:]) == {torch.float32} and set(evaluated[:-layers]) == {lower}
+    last = 3 * sum(isinstance(layer, nn.Conv2d) for layer in network().modules())
+    assert set(evaluated[-last:]) == {torch.float32} and set(evaluated[:-last]) == {lower}
     assert torch.bfloat16 not in {tensor.dtype for tensor in weights["model"].values()}
     assert f"\nDevice:  cpu, {record['environments'][0]['precision']}, " in capsys.readouterr().out
-    (directory,) = {path.parent.parent for path in tmp_path.rglob("*.pt")}
-    flag_words = ["--epochs", "1", "--limit", "300", "--batch-size", "15", *words, "--output-dir", str(directory)]
-    task.main(["--test", "--device", "cpu", "--data-dir", str(tmp_path), *flag_words])
+    words = ["--epochs", "1", "--limit", "300", "--batch-size", "15", *words, "--output-dir", str(tmp_path)]
+    task.main(["--test", "--device", "cpu", "--data-dir", str(tmp_path), *words])
     assert "\nDevice:  cpu, float32, " in f"\n{capsys.readouterr().out}"
 
 
@@ -127,20 +128,19 @@ def test_without_tf32_leaves_everything_as_it_was(theirs):
     """Whatever somebody has set, by either of PyTorch's two ways; in a process of its own."""
     if theirs.startswith("fp32") and not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("needs a newer PyTorch")
-    code = f"""if True:
-        import torch
-        from lab.precision import without_tf32
-        from test_precision import NONE, tf32
-        {f"torch.backends.{theirs}" if theirs else ""}
-        before = tf32()
-        with without_tf32(torch.device("cpu")):
-            assert tf32() == before
-        with without_tf32(torch.device("cuda")):
-            assert tf32() in NONE
-        assert tf32() == before
-    """
-    path = os.pathsep.join([str(flags.ROOT), str(Path(__file__).parent)])
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=True)
+    code = f"""
+import torch
+from lab.precision import without_tf32
+{inspect.getsource(tf32)}
+{f"torch.backends.{theirs}" if theirs else ""}
+before = tf32()
+with without_tf32(torch.device("cpu")):
+    assert tf32() == before
+with without_tf32(torch.device("cuda")):
+    assert tf32() in {NONE}
+assert tf32() == before
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=files.ROOT, check=True)
 
 
 @BOTH
@@ -152,6 +152,16 @@ def test_a_gpu_has_no_tf32_in_a_run(task, made_up, monkeypatch, tmp_path):
     assert set(allowed) <= set(NONE) and tf32() not in NONE
 
 
+def test_who_takes_denormal_numbers_for_zero_goes_on_to_do_so():
+    torch.set_flush_denormal(True)
+    try:
+        with precision.without_denormals(torch.device("cpu")):
+            assert not (torch.tensor([1e-38]) * 0.01).item()
+        assert not (torch.tensor([1e-38]) * 0.01).item()
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @BOTH
 def test_a_run_does_not_use_the_autocast_of_somebody_else(task, made_up, bfloat16, tmp_path):
     alone = train(tmp_path / "alone", "--epochs", "2", *SHORT, script=task)
@@ -159,13 +169,12 @@ def test_a_run_does_not_use_the_autocast_of_somebody_else(task, made_up, bfloat1
         assert_same_run(alone, train(tmp_path / "theirs", "--epochs", "2", *SHORT, script=task))
 
 
-def test_autocast_inside_another_one_sees_what_a_step_has_changed(bfloat16):
-    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu"])
+def test_autocast_inside_another_one_sees_what_a_step_has_changed():
     layer, x = nn.Linear(4, 4), torch.ones(1, 4)
     with torch.autocast("cpu", enabled=False):  # as in a run
         for weight in (1.0, 2.0):
             layer.weight.data.fill_(weight)
-            with precision.autocast(run):
+            with precision.autocast(torch.device("cpu"), "bfloat16"):
                 out = layer(x) - layer.bias
             torch.testing.assert_close(out, torch.full((1, 4), 4 * weight), rtol=0.02, atol=0.02)
 
@@ -187,21 +196,6 @@ def test_resuming_in_another_precision_is_told(made_up, bfloat16, monkeypatch, t
     record, _ = train(tmp_path, *words, "--resume")
     assert "may differ a little: precision bfloat16 -> float32\n" in capsys.readouterr().out
     assert [(it["from_epoch"], it["precision"]) for it in record["environments"]] == [(1, "bfloat16"), (2, "float32")]
-
-
-def test_resuming_what_is_older_than_bfloat16_is_told(made_up, monkeypatch, tmp_path, capsys):
-    """A state that does not say in what it was computed: on a CPU, that was float32."""
-    words = ["--epochs", "2", *SHORT]
-    train_until(2, monkeypatch, tmp_path, *words)
-    (path,) = tmp_path.rglob("*.last.pt")
-    state = torch.load(path)
-    (environment,) = state.pop("environments")
-    del environment["precision"], environment["from_epoch"]
-    torch.save(state | {"format": 2, "environment": environment, "adam": state.pop("optimizer")}, path)
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
-    record, _ = train(tmp_path, *words, "--resume")
-    assert "may differ a little: precision float32 -> bfloat16\n" in capsys.readouterr().out
-    assert [(it["from_epoch"], it["precision"]) for it in record["environments"]] == [(1, "float32"), (2, "bfloat16")]
 
 
 # ---------------------------------------------------------------- what it does to the numbers
@@ -293,16 +287,15 @@ def test_the_gradients_of_both_networks_in_bfloat16(network):
     assert all(mine < 1.5 * their + 2**-8 for mine, their in errors.values()), errors
 
 
-def test_logits_are_rarely_equal(bfloat16):
+def test_logits_are_rarely_equal():
     """Of those with eight bits, every hundredth image or so has two largest ones."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu"])
     images, labels = torch.randint(256, (2000, 3, 32, 32), dtype=torch.uint8), torch.zeros(2000, dtype=torch.int64)
     dataset = common.Dataset(images, labels, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
     ties = []
     for network in (model, faster.rebuild(model, (3, 32, 32))):
-        with precision.autocast(run):
+        with precision.autocast(torch.device("cpu"), "bfloat16"):
             two = common.predict_logits(network, dataset).topk(2).values
         ties.append((two[:, 0] == two[:, 1]).sum().item())
     assert ties[0] > 5 and ties[1] == 0

@@ -1,21 +1,21 @@
 """--predict: any image file, through the same eyes as the test images."""
 
-import contextlib
 import io
 import itertools
-import logging
 import os
 import re
+import runpy
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
+from PIL import Image, ImageCms, ImageFile, ImageOps
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import functional
 
@@ -75,7 +75,7 @@ def test_saved_test_images_are_predicted_as_test_images(sample, tmp_path, capsys
 
 @pytest.mark.parametrize("size", [(80, 48), (48, 80), (300, 200), (33, 31), (32, 32), (1000, 2), (1, 1), (2, 1)])
 def test_the_centre_is_cropped_and_resized(gradient, tmp_path, size):
-    """As torchvision does it."""
+    """As torchvision does it. (Pillow's fit also sees what lies beyond the crop; in a gradient that is the same.)"""
     image = gradient.resize(size)
     image.save(tmp_path / "image.png")
     expected = functional.resize(
@@ -107,8 +107,6 @@ def test_the_centre_is_cropped_and_resized(gradient, tmp_path, size):
 )
 def test_all_modes_look_alike(gradient, tmp_path, mode, suffix):
     if mode == "LAB":
-        from PIL import ImageCms
-
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
         image = ImageCms.profileToProfile(gradient, *profiles, outputMode="LAB")
     elif mode in ("I;16", "I", "F"):
@@ -134,7 +132,7 @@ def test_all_modes_look_alike(gradient, tmp_path, mode, suffix):
     assert (ours - plain).abs().float().mean() < loss
 
 
-def test_transparent_is_white_and_photos_stand_upright(gradient, tmp_path):
+def test_transparent_is_white(gradient, tmp_path):
     clear = gradient.convert("RGBA")
     clear.putalpha(0)
     for name, image in {"rgba.png": clear, "la.png": clear.convert("LA")}.items():
@@ -143,38 +141,31 @@ def test_transparent_is_white_and_photos_stand_upright(gradient, tmp_path):
     palette = gradient.quantize(16)
     palette.save(tmp_path / "palette.png", transparency=bytes(16))
     assert (read_image(tmp_path / "palette.png") == 255).all()
-
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned
-    gradient.save(tmp_path / "turned.png", exif=exif)
-    gradient.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
-    assert torch.equal(read_image(tmp_path / "turned.png"), read_image(tmp_path / "upright.png"))
+    palette.paste(3, (0, 0, *palette.size))
+    for suffix in ("png", "gif"):  # one colour of the palette
+        palette.save(tmp_path / f"colour.{suffix}", transparency=3)
+        assert (read_image(tmp_path / f"colour.{suffix}") == 255).all()
 
 
 def test_what_is_no_image_is_told_and_the_others_are_predicted(gradient, tmp_path, capsys):
     gradient.save(tmp_path / "good.png")
-    for suffix in ("jpg", "png"):
-        gradient.resize((640, 480)).save(tmp_path / f"whole.{suffix}")
+    gradient.resize((640, 480)).save(tmp_path / "whole.png")
     contents = {
         "empty.png": b"",
         "text.jpg": b"a photo of a cat",
-        "page.jpg": b"<HTML><svg></svg></HTML>",
+        "page.jpg": b"<html>a cat</html>",
         "cut.png": (tmp_path / "whole.png").read_bytes()[:1500],
     }
-    contents["cut.jpg"] = (tmp_path / "whole.jpg").read_bytes()[:3000]
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.png").mkdir()
     bad = [tmp_path / name for name in (*contents, "folder.png", "missing.png", "*.bmp")]
-    code, lines, errors = predict(capsys, tmp_path / "good.png", *bad, tmp_path / "whole.jpg")
+    code, lines, errors = predict(capsys, tmp_path / "good.png", *bad, tmp_path / "whole.png")
     assert code == 1
-    assert [LINE.fullmatch(line)[1] for line in lines] == [str(tmp_path / "good.png"), str(tmp_path / "whole.jpg")]
-    assert len(errors) == len(bad)
-    for path, error in zip(bad, errors, strict=True):
-        assert re.fullmatch(
-            rf"({re.escape(str(path))} is no image that can be read \(.+\)|There is no .*(missing\.png|\*\.bmp))\.",
-            error,
-        )
+    assert [LINE.fullmatch(line)[1] for line in lines] == [str(tmp_path / "good.png"), str(tmp_path / "whole.png")]
+    unknown, missing = "its format is unknown", "No such file or directory"
+    reasons = [unknown, unknown, unknown, "image file is truncated", "it is a folder without images", missing, missing]
+    assert errors == [f"{path} cannot be read: {reason}." for path, reason in zip(bad, reasons, strict=True)]
 
 
 # ---------------------------------------------------------------- what a photo's metadata say
@@ -186,7 +177,7 @@ def chunk(kind, content):
 
 def png(bits, kind, pixel, *chunks):
     """A PNG of 32x32 equal pixels, byte by byte as its specification says."""
-    rows = zlib.compress((b"\0" + pixel * (32 * min(bits, 8) // 8)) * 32)  # below 8 bits, a byte has several pixels
+    rows = zlib.compress((b"\0" + pixel * 32) * 32)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, bits, kind, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
@@ -206,31 +197,29 @@ GREY, RGB, GREY_ALPHA = 0, 2, 4  # kinds of PNG
         (png(16, RGB, b"\x10\0\x20\0\x30\0"), [16, 32, 48]),
         (png(16, RGB, b"\x10\0\x20\0\x30\0", chunk(b"tRNS", b"\x10\0\x20\0\x30\0")), [255] * 3),
         (png(16, RGB, b"\x10\0\x20\0\x30\0", chunk(b"tRNS", b"\x11\0\x20\0\x30\0")), [16, 32, 48]),
-        (png(4, GREY, b"\x55", chunk(b"tRNS", b"\0\x05")), [255] * 3),
-        (png(4, GREY, b"\x55", chunk(b"tRNS", b"\0\x06")), [85] * 3),
         (b"P5 32 32 1023\n" + struct.pack(">H", 1023) * 1024, [255] * 3),
-        (b"Pf\n32 32\n-1.0\n" + struct.pack("<ff", 0.5, 7.0) + struct.pack("<f", 0.5) * 1022, None),
     ],
 )
 def test_more_than_8_bits_mean_what_the_format_says(tmp_path, content, expected):
     (tmp_path / "image").write_bytes(content)
     colours = read_image(tmp_path / "image").flatten(1).unique(dim=1).T.tolist()
-    assert colours == ([expected] if expected else [[0] * 3, [255] * 3])  # None: from the darkest to the brightest
+    assert colours == [expected]
 
 
-@pytest.mark.parametrize(("kind", "photometric", "expected"), [("<u2", 1, 4), ("<u2", 0, 251), (">u2", 1, 4)])
-def test_16_bits_of_tiff_know_their_order_and_which_end_is_white(tmp_path, kind, photometric, expected):
-    image = Image.fromarray(np.full((32, 32), 1000, kind))
-    image.save(tmp_path / "image.tiff", tiffinfo={262: photometric})
+@pytest.mark.parametrize("kind", ["<u2", ">u2"])
+def test_16_bits_of_tiff_know_their_order(tmp_path, kind):
+    Image.fromarray(np.full((32, 32), 1000, kind)).save(tmp_path / "image.tiff")
     assert (tmp_path / "image.tiff").read_bytes().startswith(b"MM" if kind == ">u2" else b"II")
-    assert read_image(tmp_path / "image.tiff").unique().tolist() == [expected]
+    assert read_image(tmp_path / "image.tiff").unique().tolist() == [round(1000 / 257)]
 
 
-def test_what_is_no_number_is_neither_black_nor_white(tmp_path):
-    values = np.full((32, 32), 150, np.float32)
-    values[:8], values[8:16], values[31] = 100, 250, np.nan
-    Image.fromarray(values).save(tmp_path / "image.tiff")
-    assert {0, 85, 255} <= set(read_image(tmp_path / "image.tiff").unique().tolist())
+def test_16_bits_have_an_orientation_and_a_profile_too(gradient, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.asarray(gradient.convert("L"), np.uint16) * 257)
+    deep.save(tmp_path / "deep.png", exif=exif, icc_profile=grey_profile())
+    gradient.convert("L").save(tmp_path / "plain.png", exif=exif, icc_profile=grey_profile())
+    assert torch.equal(read_image(tmp_path / "deep.png"), read_image(tmp_path / "plain.png"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -301,66 +290,55 @@ def test_a_profile_that_makes_no_sense_does_not_matter(gradient, tmp_path, profi
 
 
 def test_no_photo_is_refused_for_its_metadata(gradient, tmp_path):
-    """A resolution of 0/0, with the camera turned; in PNG a wrong checksum, and texts that are cut short or huge."""
+    """EXIF that is junk, or has a text for a width; in PNG a wrong checksum, and texts that are cut short or huge."""
     exif = Image.Exif()
-    exif[0x0112], exif[0x011A] = 6, TiffImagePlugin.IFDRational(0, 0)
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    exif = exif.tobytes().replace(struct.pack(">HH", 0x010F, 2), struct.pack(">HH", 0x0100, 2))
     for suffix in ("jpg", "png", "webp"):
         gradient.save(tmp_path / f"turned.{suffix}", exif=exif)
         gradient.save(tmp_path / f"flat.{suffix}")
-        turned, flat = (read_image(tmp_path / f"{name}.{suffix}").int() for name in ("turned", "flat"))
+        gradient.save(tmp_path / f"junk.{suffix}", exif=b"Exif\0\0junk")
+        turned, flat, junk = (read_image(tmp_path / f"{name}.{suffix}").int() for name in ("turned", "flat", "junk"))
         assert (turned - flat.rot90(-1, (1, 2))).abs().max() <= 2  # clockwise
-    content = (tmp_path / "flat.png").read_bytes()
-    head, pixels, end = content[:33], content[33:-12], content[-12:]
-    senseless = [
-        chunk(b"tEXt", b"a\0b")[:-1] + b"?",
-        chunk(b"pHYs", b""),
-        chunk(b"cHRM", b"x"),
-        chunk(b"eXIf", b"junk"),
-    ]
-    senseless += [chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21))), chunk(b"iCCP", b"a\0\7")]
-    for piece in senseless:
-        for content in (head + piece + pixels + end, head + pixels + piece + end):
-            (tmp_path / "senseless.png").write_bytes(content)
-            assert torch.equal(read_image(tmp_path / "senseless.png"), read_image(tmp_path / "flat.png")), piece[4:8]
+        assert torch.equal(junk, flat)
 
-    # What is not damaged still counts.
+    content = (tmp_path / "flat.png").read_bytes()
+    huge = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21)))
+    for piece in (chunk(b"tEXt", b"a\0b")[:-1] + b"?", chunk(b"pHYs", b""), huge):
+        (tmp_path / "senseless.png").write_bytes(content[:33] + piece + content[33:])
+        assert torch.equal(read_image(tmp_path / "senseless.png"), read_image(tmp_path / "flat.png")), piece[4:8]
+
+    # What such metadata say still counts.
     gradient.save(tmp_path / "turned.png", exif=exif, icc_profile=swapped_profile())
     content = (tmp_path / "turned.png").read_bytes()
-    turned = read_image(tmp_path / "turned.png").int()
-    for kind, told in ((b"iCCP", turned.flip(0)), (b"eXIf", turned.rot90(1, (1, 2)))):
+    for kind in (b"iCCP", b"eXIf"):
         place = content.index(kind)
         end = place + 4 + int.from_bytes(content[place - 4 : place], "big")
         (tmp_path / "half.png").write_bytes(content[:end] + b"oops" + content[end + 4 :])  # a wrong checksum
-        assert (read_image(tmp_path / "half.png").int() - told).abs().max() <= 2
-
-    content = (tmp_path / "flat.jpg").read_bytes()
-    for marker, piece in (
-        (0xE0, b"JFIF\0"),
-        (0xEE, b"Adobe"),
-        (0xE2, b"ICC_PROFILE\0"),
-        (0xED, b"Photoshop 3.0\x008BIM\3\xed"),
-    ):
-        segment = struct.pack(">HH", 0xFF00 + marker, 2 + len(piece)) + piece
-        (tmp_path / "senseless.jpg").write_bytes(content[:2] + segment + content[2:])
-        assert torch.equal(read_image(tmp_path / "senseless.jpg"), read_image(tmp_path / "flat.jpg")), piece
-
-    gradient.save(tmp_path / "flat.tiff", tiffinfo={282: 72.0, 296: 3})
-    content, resolution = (tmp_path / "flat.tiff").read_bytes(), struct.pack("<HH", 282, 5)
-    (tmp_path / "senseless.tiff").write_bytes(content.replace(resolution, struct.pack("<HH", 282, 2)))
-    assert resolution in content
-    assert torch.equal(read_image(tmp_path / "senseless.tiff"), read_image(tmp_path / "flat.tiff"))
+        assert torch.equal(read_image(tmp_path / "half.png"), read_image(tmp_path / "turned.png"))
 
 
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_may_lack_its_last_bytes_but_not_its_half(gradient, tmp_path, progressive):
-    gradient.resize((640, 480)).save(tmp_path / "whole.jpg", progressive=progressive, quality=95)
-    content, whole = (tmp_path / "whole.jpg").read_bytes(), read_image(tmp_path / "whole.jpg").int()
-    for lacking in (1, 2, 3, 10, 50):
-        (tmp_path / "cut.jpg").write_bytes(content[:-lacking])
-        assert (read_image(tmp_path / "cut.jpg").int() - whole).abs().float().mean() < 1
-    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // (8 if progressive else 2)])
-    with pytest.raises(ValueError, match="truncated"):
-        read_image(tmp_path / "cut.jpg")
+def test_a_jpeg_may_lack_its_last_bytes_but_no_other_format(gradient, tmp_path):
+    for progressive in (False, True):
+        path = tmp_path / "image.jpg"
+        gradient.resize((640, 480)).save(path, progressive=progressive, quality=95)
+        content, whole = path.read_bytes(), read_image(path).int()
+        for lacking in (1, 2, 3, 10, 50):
+            path.write_bytes(content[:-lacking])
+            assert (read_image(path).int() - whole).abs().float().mean() < 1
+    for suffix in ("png", "webp", "tiff", "gif"):
+        path = tmp_path / f"image.{suffix}"
+        gradient.resize((640, 480)).save(path)
+        path.write_bytes(path.read_bytes()[:-200])
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_image(path)
+
+
+def test_the_first_frame_stands_for_an_animation(gradient, tmp_path):
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("white", "black")]
+    for suffix in ("gif", "png", "webp", "tiff", "mpo"):
+        frames[0].save(tmp_path / f"image.{suffix}", save_all=True, append_images=frames[1:])
+        assert (read_image(tmp_path / f"image.{suffix}") == 255).all()
 
 
 # ---------------------------------------------------------------- files
@@ -374,8 +352,6 @@ def test_a_folder_and_a_pattern_mean_the_images_in_them(gradient, tmp_path, caps
     code, lines, errors = predict(capsys, tmp_path, tmp_path / "*.png", tmp_path / "other/?.png")
     assert (code, errors) == (0, [])
     assert [LINE.fullmatch(line)[1] for line in lines] == [str(path) for some in images for path in some]
-    gradient.save(tmp_path / "[b].png")  # a name that looks like a pattern
-    assert photos.images_in(tmp_path / "[b].png") == [tmp_path / "[b].png"]
     (tmp_path / "folder.png").mkdir()
     assert photos.images_in(tmp_path / "f*.png") == [tmp_path / "f*.png"]  # no folder
     if hasattr(os, "mkfifo"):
@@ -383,86 +359,113 @@ def test_a_folder_and_a_pattern_mean_the_images_in_them(gradient, tmp_path, caps
         assert tmp_path / "pipe.png" not in photos.images_in(tmp_path)
 
 
-def test_a_name_that_cannot_be_looked_up_does_not_hide_the_others(gradient, tmp_path, capsys, monkeypatch):
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    folder = tmp_path / "[a]"
+    folder.mkdir()
+    for number in (3, 12, 4, 1, 2):
+        (folder / f"[{number:02}].png").touch()
+    assert photos.images_in(folder) == [folder / f"[{number:02}].png" for number in (1, 2, 3, 4, 12)]  # sorted
+    for name in ("1.png", "[12].png"):
+        (tmp_path / name).touch()
+    assert photos.images_in(tmp_path / "[12].png") == [tmp_path / "[12].png"]
+
+
+def test_a_name_that_cannot_be_looked_up_does_not_hide_the_others(gradient, tmp_path, capsys):
     gradient.save(tmp_path / "good.png")
-    monkeypatch.setattr(Path, "iterdir", lambda folder: os.listdir(tmp_path / "nowhere"))  # a folder of somebody else's
-    code, lines, errors = predict(capsys, tmp_path, tmp_path / ("x" * 300), tmp_path / "good.png")
-    assert (code, len(lines), len(errors)) == (1, 1, 2) and "File name too long" in errors[1]
+    code, lines, errors = predict(capsys, tmp_path / ("x" * 300), tmp_path / "good.png")
+    assert (code, len(lines), len(errors)) == (1, 1, 1) and "File name too long" in errors[0]
 
 
-def test_a_library_that_complains_to_the_terminal_is_not_heard(gradient, tmp_path, capfd):
-    gradient.resize((300, 300)).save(tmp_path / "image.tiff", compression="tiff_adobe_deflate")
-    content = (tmp_path / "image.tiff").read_bytes()
-    (tmp_path / "image.tiff").write_bytes(content[:200] + b"oops" + content[204:])
-    with pytest.raises(ValueError, match="no image that can be read"):
-        read_image(tmp_path / "image.tiff")
-    assert capfd.readouterr().err == ""
-    os.write(2, b"heard")
-    assert capfd.readouterr().err == "heard"
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_closed_streams_hide_no_answer():
+    command = [sys.executable, "task1_simplecnn.py", "--device", "cpu", "--predict", "lab/examples/cat.png"]
+    shell = ["sh", "-c", 'exec "$0" "$@" <&- 2>&-', *command]
+    run = subprocess.run(shell, cwd=flags.ROOT, stdout=subprocess.PIPE, text=True)
+    assert run.returncode == 0 and LINE.fullmatch(run.stdout.strip()).groups()[:2] == ("lab/examples/cat.png", "cat")
+
+
+HEIC = "it is a HEIC photo. Export it as JPEG, or: pip install pillow-heif, and the same command again"
+SVG = "it is an SVG drawing. Export it as PNG"
 
 
 @pytest.mark.parametrize(
-    ("name", "start", "what", "suffix"),
+    ("name", "start", "reason"),
     [
-        ("photo.heic", b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", "a HEIC photo", "JPEG"),
-        ("photo.jpg", b"\0\0\0\x24ftypmif1\0\0\0\0heic", "a HEIC photo", "JPEG"),
-        ("photo.png", b"\0\0\0\x18ftypabcd\0\0\0\0mif1heic", "a HEIC photo", "JPEG"),
-        ("logo.svg", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing", "PNG"),
-        ("logo.png", b"<!--" + b" " * 2000 + b"--><svg/>", "an SVG drawing", "PNG"),
-        ("logo.svgz", b"\x1f\x8b", "an SVG drawing", "PNG"),
+        ("photo.heic", b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", HEIC),
+        ("photo.jpg", b"\0\0\0\x24ftypmif1\0\0\0\0heic", HEIC),
+        ("film.jpg", b"\0\0\0\x18ftypisom\0\0\0\0", "its format is unknown"),
+        ("logo.svg", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', SVG),
+        ("logo.png", b"<!-- a logo --><svg/>", SVG),
+        ("logo.svgz", b"\x1f\x8b", SVG),
     ],
 )
-def test_what_pillow_does_not_know_gets_a_line_that_says_what_to_do(tmp_path, capsys, name, start, what, suffix):
+def test_what_pillow_does_not_know_gets_a_line_that_says_what_to_do(tmp_path, capsys, monkeypatch, name, start, reason):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # as without pillow-heif
+    monkeypatch.setattr(Image, "ID", [kind for kind in Image.ID if kind != "HEIF"])
     (tmp_path / name).write_bytes(start)
-    said = f"{tmp_path / name} is {what}, which cannot be read here. Export it as {suffix}, and name that file."
-    assert predict(capsys, tmp_path) == (1, [], [said])
+    assert predict(capsys, tmp_path) == (1, [], [f"{tmp_path / name} cannot be read: {reason}."])
 
 
-def test_pillow_says_nothing_and_is_left_as_it_is(gradient, tmp_path, recwarn, caplog, monkeypatch):
-    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, logging.getLogger("PIL").level
-    assert before == (1024 * 1024 * 1024 // 4 // 3, False, logging.NOTSET)  # as Pillow itself has them
-    gradient.save(tmp_path / "plain.tiff", tiffinfo={271: "Maker"})
-    content = (tmp_path / "plain.tiff").read_bytes()
-    entry = content.index(struct.pack("<HHI", 271, 2, 6))
-    (tmp_path / "odd.tiff").write_bytes(content[: entry + 4] + b"\xff" * 4 + content[entry + 8 :])
-    with pytest.warns(UserWarning), contextlib.suppress(OSError):  # Pillow 12 does not even open it
-        Image.open(tmp_path / "odd.tiff").load()
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch):
+    registered = []
+    module = SimpleNamespace(register_heif_opener=lambda: registered.append(True))
+    for installed in (None, module):  # Python takes None for a module that cannot be imported
+        monkeypatch.setitem(sys.modules, "pillow_heif", installed)
+        runpy.run_path(photos.__file__)
+    assert registered == [True]
+    (tmp_path / "broken.heic").write_bytes(b"\0\0\0\x24ftypheic")
+    monkeypatch.setitem(Image.OPEN, "HEIF", None)
+    with pytest.raises(ValueError, match="its format is unknown"):  # to install it once more would not help
+        read_image(tmp_path / "broken.heic")
+
+
+def test_pillow_does_not_warn_and_is_left_as_it_is(gradient, tmp_path, recwarn, monkeypatch):
+    gradient.save(tmp_path / "good.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\0")  # has 255 tags, it says
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        Image.open(tmp_path / "good.jpg").getexif()
+    (tmp_path / "bad.jpg").write_bytes(b"a photo of a cat")
     recwarn.clear()
-    gradient.convert("P").save(tmp_path / "palette.png", transparency=b"\0\1")
-    monkeypatch.setattr(photos, "MOST_PIXELS", {"JPEG": 5_000})  # above half of it Pillow warns
-    for name in ("odd.tiff", "palette.png"):
-        read_image(tmp_path / name)
-    assert not recwarn.list and not caplog.records
-    assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, logging.getLogger("PIL").level)
+    monkeypatch.setattr(photos, "MOST_PIXELS", 5_000)  # above half of it Pillow warns
+    for limit, truncated in ((Image.MAX_IMAGE_PIXELS, False), (None, True)):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
+        read_image(tmp_path / "good.jpg")
+        with pytest.raises(ValueError):
+            read_image(tmp_path / "bad.jpg")
+        assert limit == Image.MAX_IMAGE_PIXELS and truncated == ImageFile.LOAD_TRUNCATED_IMAGES
+    assert not recwarn.list
 
 
 def test_memory_has_a_bound_that_no_phone_reaches(tmp_path):
     """The largest cameras of phones have 200 million pixels; a file of a few bytes may claim any number."""
-    content, claim = png(8, RGB, b"abc"), struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    content, claim = png(8, RGB, b"abc"), struct.pack(">IIBBBBB", 25_000, 10_001, 8, 2, 0, 0, 0)
     (tmp_path / "claim.png").write_bytes(content[:8] + chunk(b"IHDR", claim) + content[33:])
-    with pytest.raises(ValueError, match="more than 250 million pixels"):
+    with pytest.raises(ValueError, match="it has more than 250 million pixels"):
         read_image(tmp_path / "claim.png")
     Image.new("L", (16_320, 12_240), 77).save(tmp_path / "phone.jpg")
+    Image.new("RGB", (5_000, 5_000), (77, 77, 77)).save(tmp_path / "scan.png", compress_level=1)
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("needs Linux to tell the memory")
     code = (
         "import pathlib, re, sys; from lab.photos import read_image\n"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
-        "before = peak(); print(read_image(pathlib.Path(sys.argv[1])).unique().tolist(), peak() - before)"
+        "before = peak()\n"
+        "for path in sys.argv[1:]: print(read_image(pathlib.Path(path)).unique().item(), peak() - before)"
     )
-    command = [sys.executable, "-c", code, tmp_path / "phone.jpg"]
-    value, growth = subprocess.run(command, cwd=flags.ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert value == "[77]" and int(growth) < 50_000  # kB; all pixels would be 200,000
+    command = [sys.executable, "-c", code, tmp_path / "phone.jpg", tmp_path / "scan.png"]
+    told = subprocess.run(command, cwd=flags.ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert told[0::2] == ["77", "77"]
+    assert int(told[1]) < 50_000 and int(told[3]) < 150_000  # kB; Pillow needs 200,000 for all pixels, and 100,000
 
 
-def test_too_little_memory_for_an_image_is_no_damage(gradient, tmp_path, monkeypatch):
+def test_too_little_memory_for_an_image_is_told(gradient, tmp_path, monkeypatch):
     def full(*how):
         raise MemoryError
 
     gradient.save(tmp_path / "good.png")
     monkeypatch.setattr("lab.photos.to_rgb", full)
-    with pytest.raises(ValueError, match=r"^There is not enough memory for .*good\.png\.$"):
+    with pytest.raises(ValueError, match=r"good\.png cannot be read: there is not enough memory\.$"):
         read_image(tmp_path / "good.png")
 
 

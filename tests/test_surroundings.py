@@ -5,16 +5,45 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import matplotlib.style
 import pytest
+import torch
 from PIL import Image
+from test_checkpoints import good_checkpoint
+from test_runs import parse
 
 import common
 import task1_simplecnn
-from lab import files, flags, summary
+from lab import drawing, files, summary
+from lab.files import ROOT
 from task1_simplecnn import SimpleCNN
+
+IMPORT = """
+import os, random, signal, sys, numpy, torch
+
+def state():
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    random_states = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    numbers = torch.get_num_threads(), torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    denormal = (torch.tensor([1e-38]) * 0.01).item()
+    cudnn = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    return handlers, random_states, numbers, denormal, cudnn, torch.is_grad_enabled(), {**os.environ}, sys.stdout
+
+before = state()
+import task1_simplecnn, task2_resnet18
+assert state() == before and "matplotlib" not in sys.modules
+"""
+
+
+def test_an_import_changes_nothing(tmp_path):
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", IMPORT]
+    run = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr, list(tmp_path.iterdir())) == (0, "", "", [])
+
 
 USETEX = "text.usetex: True\nfont.family: no such font\nlines.linewidth: 9\n"  # there is no LaTeX, or it takes long
 
@@ -22,10 +51,10 @@ USETEX = "text.usetex: True\nfont.family: no such font\nlines.linewidth: 9\n"  #
 def test_a_matplotlibrc_changes_no_picture_and_is_left_as_it_is(tmp_path):
     (tmp_path / "matplotlibrc").write_text(USETEX)
     with matplotlib.style.context("default"):
-        files.save_figure(tmp_path / "plain.png", "plain", summary.draw_network, SimpleCNN())
+        drawing.save_figure(tmp_path / "plain.png", "plain", summary.draw_network, SimpleCNN())
     with matplotlib.rc_context(fname=tmp_path / "matplotlibrc"):
         before = dict(matplotlib.rcParams)
-        files.save_figure(tmp_path / "theirs.png", "theirs", summary.draw_network, SimpleCNN())
+        drawing.save_figure(tmp_path / "theirs.png", "theirs", summary.draw_network, SimpleCNN())
         assert dict(matplotlib.rcParams) == before and before["text.usetex"]
     assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
@@ -34,14 +63,12 @@ def test_a_matplotlibrc_changes_no_picture_and_is_left_as_it_is(tmp_path):
 def test_the_backend_of_a_notebook_is_left_as_it_is(tmp_path, backend):
     """Also where it is not installed, as in a process that was started from a notebook."""
     code = (
-        "import os, sys, pathlib; from lab import files\n"
-        "files.save_figure(pathlib.Path(sys.argv[1]), 'x', lambda figure: figure.text(0, 0, 'x'))\n"
+        "import os, sys, pathlib; from lab import drawing\n"
+        "drawing.save_figure(pathlib.Path(sys.argv[1]), 'x', lambda figure: figure.text(0, 0, 'x'))\n"
         "import matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
     )
     command = [sys.executable, "-c", code, tmp_path / "x.png"]
-    run = subprocess.run(
-        command, cwd=flags.ROOT, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True
-    )
+    run = subprocess.run(command, cwd=ROOT, env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith(backend) and (backend == "svg") == run.stdout.endswith(" svg\n")
     assert Image.open(tmp_path / "x.png").size == (1259, 629)  # 16 cm at 200 dpi, half as high
@@ -63,7 +90,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_p
     def broken(figure, *what):
         raise RuntimeError("Failed to process string\nwith tex")
 
-    monkeypatch.setattr(common, "save_figure", files.save_figure)
+    monkeypatch.setattr(common, "save_figure", drawing.save_figure)
     monkeypatch.setattr(common, "draw_curves", broken)
     monkeypatch.setattr(summary, "draw_network", broken)
     name = "task1_simplecnn_epochs2_limit100"
@@ -75,15 +102,10 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_p
     printed = capsys.readouterr()
     assert [line.rpartition(": ")[2] for line in printed.err.splitlines()] == ["Failed to process string with tex"] * 3
     assert "live.png could not be drawn" in printed.err and f"{name}.png could not be drawn" in printed.err
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
-        f"{name}.json",
-        f"{name}_confusion.png",
-        f"{name}_mistakes.png",
-        "task1_simplecnn_model.png",
-    }
-    assert (
-        f"{name}.png" not in printed.out and "model.png" not in printed.out and f"{name}_confusion.png" in printed.out
-    )
+    left = {f"{name}.json", f"{name}.csv", f"{name}_confusion.png", f"{name}_mistakes.png"}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == left
+    assert f"{name}.png" not in printed.out and "model.png" not in printed.out
+    assert f"{name}_confusion.png" in printed.out
     task1_simplecnn.main([*words, "--resume"])
     assert "has finished" in capsys.readouterr().out
 
@@ -91,7 +113,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_p
 READ_ONLY = """
 for where in $(awk '{print $5}' /proc/self/mountinfo | sort -r); do mount -o remount,bind,ro "$where" 2>/dev/null; done
 touch "$0" 2>/dev/null && exit 99
-"$1" "$2" --help && "$1" "$2" --predict "$3"
+"$1" "$2" --help && "$1" "$2" --output-dir "$3" --predict "$3/blue.png"
 """
 
 
@@ -101,38 +123,38 @@ def test_where_nothing_can_be_written_what_writes_nothing_works(tmp_path):
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("needs Linux, and the right to a namespace of its own")
     Image.new("RGB", (50, 40), "blue").save(tmp_path / "blue.png")
-    words = [sys.executable, flags.ROOT / "task1_simplecnn.py", tmp_path / "blue.png"]
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(good_checkpoint(), tmp_path / "checkpoints" / "task1_simplecnn.pt")
+    words = [sys.executable, ROOT / "task1_simplecnn.py", tmp_path]
     run = subprocess.run([*unshare, READ_ONLY, tmp_path / "new", *words], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert "--output-dir DIR" in run.stdout and "blue.png: " in run.stdout.splitlines()[-1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_where_the_file_system_has_no_locks_that_is_told(made_up, tmp_path, monkeypatch, capsys, code):
+def test_where_the_file_system_has_no_locks_that_is_told(made_up, tmp_path, monkeypatch, capsys):
     """And nothing is left in the place of a lock: on a machine that dies, it would keep the run from all others."""
     import fcntl
 
     def refuse(*_):
-        raise OSError(code, os.strerror(code))
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     task1_simplecnn.main(["--epochs", "1", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
-    assert f"This file system has no locks ([Errno {code}]" in capsys.readouterr().out
+    assert f"This file system has no locks ([Errno {errno.EOPNOTSUPP}]" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["task1_simplecnn_epochs1.pt"]
 
 
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
-    words = ["--dry-run", "--output-dir=~/runs", "--data-dir=~/x", "--device=cpu"]
-    run = flags.parse("", task1_simplecnn.DEFAULTS, words)
+    run = parse(task1_simplecnn, "--output-dir=~/runs", "--data-dir=~/x")
     assert (run.output_dir, run.data_dir) == (tmp_path / "runs", tmp_path / "x")
     assert f"--data-dir {tmp_path / 'x'} --output-dir {tmp_path / 'runs'}" in run.command
-    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--predict", "~/cat.png", "--output-dir", "./~"])
-    assert (run.predict, run.output_dir) == ([tmp_path / "cat.png"], flags.Path("~"))
+    run = parse(task1_simplecnn, "--predict", "~/cat.png", "--output-dir", "./~")
+    assert (run.images, run.output_dir) == ((tmp_path / "cat.png",), Path("~"))
     with pytest.raises(SystemExit, match="2"):
-        flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir", ""])  # as of a variable that is not set
+        parse(task1_simplecnn, "--output-dir", "")  # as of a variable that is not set
     with pytest.raises(SystemExit, match="2"):
-        flags.parse("", task1_simplecnn.DEFAULTS, ["--output-dir=~nobody-is-called-so/runs"])
+        parse(task1_simplecnn, "--output-dir=~nobody-is-called-so/runs")
     assert "there is no home directory ~nobody-is-called-so (./~ is a folder)" in capsys.readouterr().err

@@ -16,7 +16,6 @@ from lab.original import (
     LOW_CONSTANT,
     NO_AUG,
     NO_NORM,
-    SIMPLECNN,
     Experiment,
 )
 from lab.record import conditions, title_of
@@ -196,21 +195,6 @@ def of_learning_rates(records: Records) -> str:
 def of_batch_size(records: Records) -> str:
     """What batches of 64 are worth against batches of 128 (lab report, question 8)."""
     return worth("A batch size of 64", records, BATCH128, ("with batches of 64", "with 128"))
-
-
-def third_block(records: Records) -> str:
-    """What the third block of SimpleCNN is worth (lab report, question 8)."""
-    if not (records[TWO_BLOCKS.name] and records[SIMPLECNN.name]):
-        return f"*(not run yet: `{TWO_BLOCKS.command()}`)*"
-    two, three = (column(records[run.name], "test_accuracy") for run in (TWO_BLOCKS, SIMPLECNN))
-    gain, may = difference(records, SIMPLECNN, TWO_BLOCKS)
-    reached = sum(accuracy > 0.8 for accuracy in two)
-    return (
-        f"Here, with this one setting, {reached or 'none'} of {len(two)} such runs gets above 80 %. The test accuracy "
-        f"is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} points, "
-        f"{'within' if abs(gain) <= may else 'more than'} chance (±{points(may)}). "
-        f"{unlike([*records[TWO_BLOCKS.name], *records[SIMPLECNN.name]])}"
-    ).rstrip()
 
 
 def unlike(records: Sequence[dict]) -> str:

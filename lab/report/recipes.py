@@ -1,12 +1,21 @@
-"""What REPORT.md says beyond the original: the two networks by their recipes."""
+"""What REPORT.md says of runs that the original does not have: recipes, and SimpleCNN with two blocks."""
 
 from collections.abc import Sequence
 from statistics import mean
 
 from lab.curves import column
 from lab.original import BASELINE, SIMPLECNN
-from lab.report.comparisons import ours, unlike
-from lab.report.runs import RECIPES, RESNET18_RECIPE, RESNET18_SHORT, SIMPLECNN_RECIPE, SIMPLECNN_SHORT, Records, Task
+from lab.report.comparisons import difference, ours, points, unlike
+from lab.report.runs import (
+    RECIPES,
+    RESNET18_RECIPE,
+    RESNET18_SHORT,
+    SIMPLECNN_RECIPE,
+    SIMPLECNN_SHORT,
+    TWO_BLOCKS,
+    Records,
+    Task,
+)
 from lab.settings import STEP_SIZE
 
 WORDS = {  # for what a recipe changes
@@ -94,3 +103,18 @@ def minutes_of(runs: list[dict]) -> str:
 def conditions_of(records: Records) -> str:
     """Under which conditions these were trained, on which the minutes depend."""
     return unlike([record for run in (SIMPLECNN, BASELINE, *RECIPES) for record in records[run.name]])
+
+
+def third_block(records: Records) -> str:
+    """What the third block of SimpleCNN is worth (lab report, question 8)."""
+    if not (records[TWO_BLOCKS.name] and records[SIMPLECNN.name]):
+        return f"*(not run yet: `{TWO_BLOCKS.command()}`)*"
+    two, three = (column(records[run.name], "test_accuracy") for run in (TWO_BLOCKS, SIMPLECNN))
+    gain, may = difference(records, SIMPLECNN, TWO_BLOCKS)
+    reached = sum(accuracy > 0.8 for accuracy in two)
+    return (
+        f"Here, with this one setting, {reached or 'none'} of {len(two)} such runs gets above 80 %. The test accuracy "
+        f"is {ours(two)} with two blocks and {ours(three)} with three: {100 * gain:+.1f} points, "
+        f"{'within' if abs(gain) <= may else 'more than'} chance (±{points(may)}). "
+        f"{unlike([*records[TWO_BLOCKS.name], *records[SIMPLECNN.name]])}"
+    ).rstrip()
