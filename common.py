@@ -63,10 +63,7 @@ SPLIT, WEIGHTS, TRAINING, VALIDATION, DROPOUT = range(5)
 
 
 def seed_for(seed: int, epoch: int, purpose: int) -> int:
-    """A 32-bit seed of its own for every purpose in every epoch.
-
-    The three are hashed because torch's CPU generator looks at the low 32 bits of its seed only.
-    """
+    """A seed of its own for every purpose in every epoch; of 32 bits, for torch's CPU generator takes no more."""
     return int(np.random.SeedSequence((seed, epoch, purpose)).generate_state(1)[0])
 
 
@@ -138,11 +135,8 @@ def source_of(run: Run) -> str:
 
 
 def statistics_of(images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """``mean`` and ``std`` per channel, [3] float32, of the pixels of [N, 3, H, W] uint8, as if in [0, 1].
-
-    Sums of whole numbers are exact, so they are the same with any number of threads.
-    """
-    n, total, squares = images[:, 0].numel(), 0, 0
+    """``mean`` and ``std`` per channel, [3] float32, of the pixels of [N, 3, H, W] uint8, as if in [0, 1]."""
+    n, total, squares = images[:, 0].numel(), 0, 0  # whole numbers: their sums are the same with any number of threads
     for part in images.split(1000):
         total, squares = total + part.sum((0, 2, 3)), squares + part.int().square().sum((0, 2, 3))
     mean = total.double() / n
@@ -344,10 +338,7 @@ def sample_epoch(
 
 @torch.inference_mode()
 def predict_logits(model: nn.Module, dataset: Dataset, augmentation: torch.Tensor | None = None) -> torch.Tensor:
-    """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4].
-
-    Outside of autocast all is float32, so that a checkpoint gives the same logits everywhere, but for the last digits.
-    """
+    """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4]."""
     model.eval()
     order, logits = torch.arange(len(dataset.labels), device=dataset.labels.device), []
     for images, _ in batches(dataset, 500, order, augmentation):
@@ -384,10 +375,7 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
 
 
 def finish(model: nn.Module, result: dict, test_set: Dataset, run: Run) -> None:
-    """Give a finished run its files, from the best weights in ``model``, and print its ``result``, training and test.
-
-    The state to resume from goes last, so that a crash here loses nothing.
-    """
+    """Give a finished run its files, from the best weights in ``model``, and print its ``result``."""
     result["config"]["network"]["logits"] = checkpoint.logits_of_one_image(model, run.settings.image_size)
     pictures, best = pictures_of(result, test_set, run), best_of(result["history"])
     for path, picture in pictures.items():
@@ -397,7 +385,7 @@ def finish(model: nn.Module, result: dict, test_set: Dataset, run: Run) -> None:
     weights = {"model": checkpoint.copy_of_weights(model), "config": result["config"]}
     weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
     checkpoint.save(run.files.best, weights, run.name)
-    for path in (run.files.live, run.files.live_table, run.files.state):
+    for path in (run.files.live, run.files.live_table, run.files.state):  # the state goes last: a crash loses nothing
         path.unlink(missing_ok=True)
     print(f"Best epoch: {best['epoch']} of {len(result['history'])}, validation accuracy {best['val_accuracy']:.4f}")
     console.print_written(run.files.best, run.files.record, run.files.table, *pictures, run.network_picture)

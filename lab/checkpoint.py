@@ -81,14 +81,9 @@ def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights as they are now, on the CPU and in plain layout, so that they load anywhere.
-
-    A copy, because the tensors of a ``state_dict`` go on changing with the model.
-    """
-    return {
-        name: tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-    }
+    """A copy of the weights as they are now, on the CPU and in plain layout, so that they load anywhere."""
+    plain = {"device": "cpu", "copy": True, "memory_format": torch.contiguous_format}
+    return {name: tensor.to(**plain) for name, tensor in model.state_dict().items()}
 
 
 def fingerprint(model: nn.Module) -> dict[str, object]:

@@ -141,10 +141,7 @@ def drop_output() -> None:
 
 
 class Progress(tqdm):
-    """A tqdm bar that tells in plain lines what it cannot draw. Call ``update`` for each step or piece.
-
-    ``to_follow`` steps come after its ``total``, in bars of their own; the time left is that of all together.
-    """
+    """A tqdm bar that tells in plain lines what it cannot draw; the time left includes ``to_follow`` further steps."""
 
     def __init__(self, label: str, unit: str, total: int | None = None, to_follow: int = 0, **how):
         drawn = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{rate_fmt}{postfix}]"

@@ -78,10 +78,7 @@ def is_simple(conv: nn.Conv2d) -> bool:
 
 
 def keep_memory() -> None:
-    """Let glibc keep the memory that a step frees for the next one.
-
-    Else it hands most of it back to the system, which takes it page by page and clears it again in every step.
-    """
+    """Let glibc keep the memory that a step frees: else the system clears it again, page by page, for the next one."""
     try:
         glibc = ctypes.CDLL("libc.so.6")
     except OSError:  # another system

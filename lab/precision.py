@@ -98,10 +98,7 @@ def without_denormals(device: torch.device) -> Iterator[None]:
 
 
 class LinearInFloat32(nn.Linear):
-    """nn.Linear, which computes as without autocast.
-
-    With eight bits, the two largest logits of every hundredth image or so are equal, and a tie chooses the lower class.
-    """
+    """nn.Linear without autocast: with eight bits, the two largest logits of every hundredth image or so are equal."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):

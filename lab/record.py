@@ -136,10 +136,7 @@ def problem_of_record(record: object, run: str, settings: Settings | None) -> st
 
 
 def problem_of_config(config: object, wanted: Settings | None = None) -> str | None:
-    """What is wrong with the configuration of a record or of a checkpoint, or None.
-
-    A run's name tells which flags it had. So where the name is right, TASK or RECIPE have been changed since.
-    """
+    """What is wrong with the configuration of a record or of a checkpoint, or None."""
     if misfit(config, {"mean": [float], "std": [float], "network": NETWORK}):
         return "its mean, std or network is missing"
     if not len(config["mean"]) == len(config["std"]) == 3 or min(config["std"]) <= 0:
@@ -151,7 +148,7 @@ def problem_of_config(config: object, wanted: Settings | None = None) -> str | N
     for it in fields(Settings):
         if misfit(getattr(found, it.name), it.type):
             return f"its {it.name} is of another kind"
-    for name, value in (wanted or found).changes(found).items():
+    for name, value in (wanted or found).changes(found).items():  # TASK or RECIPE has been changed since
         return f"it is of a run with another {name}: {getattr(found, name)!r}, not {value!r}"
     return None
 

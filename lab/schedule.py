@@ -20,13 +20,10 @@ def best_of(history: Sequence[dict]) -> dict:
 
 
 def out_of_patience(history: Sequence[dict], settings: Settings) -> bool:
-    """Whether the last epochs, as many as ``settings.patience`` says, brought no new best; never if it is None.
-
-    Where images grow, patience begins when they have: the next best comes with the next size.
-    """
+    """Whether the last epochs, as many as ``settings.patience`` says, brought no new best; never if it is None."""
     if not settings.patience or not history:
         return False
-    if size_of(settings, len(history)) < size_of(settings, settings.epochs):
+    if size_of(settings, len(history)) < size_of(settings, settings.epochs):  # larger images bring the next best
         return False
     return len(history) - best_of(history)["epoch"] >= settings.patience
 
