@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab import cifar10, files
+from lab import cifar10
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, each with its share of the cores, and what it starts, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -78,7 +79,7 @@ def script(tmp_path):
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name != files.COMPILER_CACHE} | environment,
+            env={name: value for name, value in os.environ.items() if name != COMPILER_CACHE} | environment,
             cwd=tmp_path,
             timeout=300,
         )

@@ -22,10 +22,8 @@ import PIL.Image
 import pytest
 import torch
 
-from lab import flags
 from lab.checkpoint import load
-from lab.files import shown
-from lab.record import best_of
+from lab.files import ROOT, shown
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 long = pytest.mark.long
@@ -45,11 +43,11 @@ class Lab:
 
     def start(self, *words, planted=None, under=(), **environment):
         """Start the script, with a fault if ``planted`` is (FAULT, MOMENT, end of the file's name, COUNT)."""
-        command = [flags.ROOT / f"{self.task}.py", "--epochs", self.epochs, "--limit", LIMIT[self.task]]
+        command = [ROOT / f"{self.task}.py", "--epochs", self.epochs, "--limit", LIMIT[self.task]]
         command += ["--sample", "--device", "cpu", "--output-dir", self.directory, *words]
         if planted:
             fault, moment, end, count = planted
-            command = [flags.ROOT / "tests" / "planted.py", fault, moment, self.run + end, count, *command]
+            command = [ROOT / "tests" / "planted.py", fault, moment, self.run + end, count, *command]
         return subprocess.Popen(
             [*under, sys.executable, *map(str, command)],
             stdin=subprocess.DEVNULL,
@@ -66,6 +64,8 @@ class Lab:
                 load(path, lambda checkpoint: None, "")
             elif path.suffix == ".png":
                 PIL.Image.open(path).load()
+            elif path.suffix == ".csv":
+                assert path.read_text().endswith("\n")
             else:
                 json.loads(path.read_text())
         if self.last.exists():
@@ -73,17 +73,17 @@ class Lab:
         return self.epochs if self.model.exists() else 0
 
     def files(self):
-        """All that there is, by name; from the record, the seconds are left out."""
+        """All that there is, by name; from record and table, the seconds and the date are left out."""
         files = {path.relative_to(self.directory): path for path in self.directory.rglob("*") if path.is_file()}
-        return {str(name): re.sub(rb'"seconds": [\d.]+', b"", path.read_bytes()) for name, path in files.items()}
+        times = re.compile(rb'"seconds": [\d.]+|"finished": "[^"]+"|,[\d.]+$', re.MULTILINE)
+        return {str(name): times.sub(b"", path.read_bytes()) for name, path in files.items()}
 
     def resume(self, whole, *words, told=0):
         """Resume to the end, after ``told`` epochs were printed; returns how many of them had to be trained again."""
-        done, unfinished = self.done(), self.last.exists()
+        done = self.done()
         out, err = finish(process := self.start(*words or ["--resume"]))
         assert (process.returncode, err) == (0, "")
         assert trained(out) == list(range(done + 1, self.epochs + 1))
-        assert (f"{self.run} is unfinished: {done} of {self.epochs} epochs are done" in out) == unfinished
         assert self.files() == whole.files()
         return max(0, told - done)
 
@@ -156,22 +156,26 @@ def test_killed_at_a_random_moment(whole, tmp_path, tried, task, number):
 
 
 IN_WRITING = [  # the moment, the end of the file's name, at which of its writings (or removed after how many)
-    ("half", ".last.pt", 2),
-    ("named", ".last.pt", 2),
+    ("half", ".last.pt", 3),  # its first writing is before the first epoch, so its third after the second
+    ("named", ".last.pt", 3),
     ("synced", ".pt", 1),
+    ("half", ".last.pt", 2),
     ("half", ".last.pt", 1),
-    ("opened", ".last.pt", 3),
-    ("written", ".last.pt", 3),
-    ("synced", ".last.pt", 3),
+    ("named", ".last.pt", 1),
+    ("opened", ".last.pt", 4),
+    ("written", ".last.pt", 4),
+    ("synced", ".last.pt", 4),
     ("opened", ".pt", 1),
     ("half", ".pt", 1),
     ("half", ".live.png", 1),
+    ("half", ".live.csv", 2),
     ("half", ".png", 1),
+    ("half", ".csv", 1),
     ("half", ".json", 1),
     ("named", ".json", 1),
     ("named", ".pt", 1),
     ("removing", ".live.png", 1),
-    ("removing", ".last.pt", 4),
+    ("removing", ".last.pt", 5),
 ]
 
 
@@ -192,13 +196,11 @@ def test_killed_in_the_writing_of_a_file(whole, tmp_path, tried, task, moment):
 @long
 def test_killed_again_and_again(whole, tmp_path, tried):
     """Each process gets one epoch further and dies in the writing of the next one's state."""
-    lab, resumptions = Lab(tmp_path), 0
+    lab = Lab(tmp_path)
     for epoch in range(1, lab.epochs):
-        out, _ = finish(process := lab.start("--resume", planted=("SIGKILL", "half", ".last.pt", 2)))
+        out, _ = finish(process := lab.start("--resume", planted=("SIGKILL", "half", ".last.pt", 3)))
         assert process.returncode == -signal.SIGKILL
         assert trained(out) == [epoch] and lab.done() == epoch
-        resumptions += f"is unfinished: {epoch - 1} of {lab.epochs} epochs are done" in out
-    assert resumptions == lab.epochs - 2
     lost = lab.resume(whole(TASK1), told=epoch)
     tried(NAMES["SIGKILL"], lost, times=lab.epochs - 1)
     assert lost == 0
@@ -212,6 +214,11 @@ def stop(process, number):
     sent = time.monotonic()
     process.send_signal(number)
     return *finish(process), time.monotonic() - sent
+
+
+def kept(lab):
+    """What a message says of an unfinished run."""
+    return f"{shown(lab.last)} has all finished epochs. To go on as before: "
 
 
 def command_in(err):
@@ -242,9 +249,7 @@ def test_stopped_by_signals(whole, tmp_path, tried, task, stops):
         done += len(trained(out + more))
         words = command_in(err)
         if done:
-            assert err.startswith(f"Interrupted. {lab.run} is unfinished: {lab.done()} of {lab.epochs} epochs are done")
-            best = best_of(torch.load(lab.last)["history"])
-            assert f", the best validation accuracy is {best['val_accuracy']:.4f} (epoch {best['epoch']})" in err
+            assert err.startswith(f"Interrupted. {kept(lab)}")
         tried(f"{signal.Signals(number).name}", max(0, done - lab.done()), seconds)
         assert lab.done() >= done
         done = lab.done()
@@ -252,7 +257,7 @@ def test_stopped_by_signals(whole, tmp_path, tried, task, stops):
 
 
 @long
-@pytest.mark.parametrize("moment", [("half", ".last.pt", 3), *IN_WRITING])
+@pytest.mark.parametrize("moment", [("half", ".last.pt", 4), *IN_WRITING])
 def test_stopped_in_the_writing_of_a_file(whole, tmp_path, tried, moment):
     lab = Lab(tmp_path)
     out, err = finish(process := lab.start(planted=("SIGINT", *moment)))
@@ -315,10 +320,10 @@ def test_one_fault_after_the_other(whole, tmp_path, tried):
     """Each process goes on with what the one before has left."""
     lab, words, done = Lab(tmp_path), ["--resume"], 0
     for fault, *moment in (
-        ("SIGKILL", "half", ".last.pt", 2),
-        ("SIGINT", "half", ".last.pt", 1),
-        ("ENOSPC", "half", ".last.pt", 2),
-        ("SIGKILL", "named", ".last.pt", 1),
+        ("SIGKILL", "half", ".last.pt", 3),
+        ("SIGINT", "half", ".last.pt", 2),
+        ("ENOSPC", "half", ".last.pt", 3),
+        ("SIGKILL", "named", ".last.pt", 2),
         ("SIGKILL", "synced", ".pt", 1),
     ):
         out, err = finish(process := lab.start(*words, planted=(fault, *moment)))
@@ -331,7 +336,7 @@ def test_one_fault_after_the_other(whole, tmp_path, tried):
         if fault != "SIGKILL":
             words = command_in(err)
         if fault == "ENOSPC":
-            assert err.startswith(f"No space left on device: {shown(lab.last)}. {lab.run} is unfinished: 2 of")
+            assert err.startswith(f"No space left on device: {shown(lab.last)}. {kept(lab)}") and lab.done() == 2
         done = lab.done()
     assert done == lab.epochs and lab.resume(whole(TASK1)) == 0
 
@@ -390,7 +395,7 @@ def test_a_disk_that_fills_up_or_becomes_read_only(whole, disk, tried):
                 more, err = finish(process)
             error = rf"(Read-only file system|Permission denied): \S+/{fault}/{lab.run}\S+"
         assert process.returncode == 1
-        assert re.match(rf"{error}\. {lab.run} is unfinished: {lab.done()} of", err), err
+        assert re.match(rf"{error}\. {re.escape(kept(lab))}", err), err
         done += len(trained(out + more))
         lost = max(0, done - lab.done())
         tried("a full disk" if fault == "full" else "a directory that becomes read-only", lost)
@@ -405,8 +410,8 @@ def test_a_write_that_fails(whole, tmp_path, tried, moment):
     lab = Lab(tmp_path)
     out, err = finish(process := lab.start(planted=("ENOSPC", *moment)))
     assert process.returncode == 1
-    kept = rf"({lab.run} is unfinished: {lab.done()} of|There is nothing to resume;)"
-    assert re.match(rf"No space left on device(: \S+{moment[1]})?\. {kept}", err), err
+    left = rf"({re.escape(kept(lab))}|There is nothing to resume; to begin: )"
+    assert re.match(rf"No space left on device(: \S+{moment[1]})?\. {left}", err), err
     lost = lab.resume(whole(TASK1), *command_in(err), told=len(trained(out)))
     tried(NAMES["ENOSPC"], lost)
     assert lost == 0
