@@ -113,7 +113,11 @@ WRONG = [
     *("--batch-size 1", "--batch-size 45001", "--limit 9", "--limit 45001", "--seed -1", "--seed 2147483648"),
     *("--epochs 100001", "--patience 0", "--device tpu", "--device cuda:99", "--device mps:0", "--device cpu:0"),
     *("--lr", "--no-augment", "--no", "extra", "--predict"),
-    *(f"--{name} {value}" for name in ("warmup", "label-smoothing", "dropout", "average", "growth") for value in ("-0.1", "1.1")),
+    *(
+        f"--{name} {value}"
+        for name in ("warmup", "label-smoothing", "dropout", "average", "growth")
+        for value in ("-0.1", "1.1")
+    ),
     *("--weight-decay 10.1", "--rotation 181", "--image-size 31", "--image-size 257", "--image-size 33.5"),
     *("--first-weights zero", "--optimizer adam", "--decayed none", "--validation none", "--statistics last"),
     *EXCLUSIVE,
