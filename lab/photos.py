@@ -25,19 +25,17 @@ PHOTO = re.compile(r".*\.(avif|bmp|gif|hei[cf]|jfif|jp2|jpe?g|p[gp]m|png|svgz?|t
 
 def images_in(path: Path) -> list[Path]:
     """The images in a folder, or those that fit a pattern, sorted and without hidden ones; else ``path`` itself."""
+    names = [] if os.path.exists(path) else glob.glob(str(path))  # the shell of Windows expands no pattern
     if os.path.isdir(path):
         names = filter(PHOTO.fullmatch, glob.glob(os.path.join(glob.escape(str(path)), "*")))
-    else:
-        names = [] if os.path.exists(path) else glob.glob(str(path))  # the shell of Windows expands no pattern
     return sorted(Path(name) for name in names if os.path.isfile(name)) or [path]
 
 
 def read_image(path: Path) -> torch.Tensor:
     """The centre of an image file, cropped to a square and resized: [3, 32, 32] uint8.
 
-    The photo is turned upright (EXIF), its colour profile is applied, and what is transparent becomes white.
-    An animation gives its first frame.
-    Raises ValueError: the file does not exist or cannot be read. The message is for the user.
+    The photo is turned upright (EXIF), its colour profile is applied, and what is transparent becomes white. An
+    animation gives its first frame. Raises ValueError, with a message for the user: the file cannot be read.
     """
     start = b""
     try:

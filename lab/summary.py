@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Point = tuple[float, float]
+Shortcut = tuple[int, list[fx.Node], int]  # where on the main path it leaves, its layers, and where it comes back
 
 
 def print_summary(model: nn.Module, size: int = 32) -> None:
@@ -34,53 +34,43 @@ def print_summary(model: nn.Module, size: int = 32) -> None:
         torchsummary.summary(copy.deepcopy(model).cpu(), (3, size, size), device="cpu")
 
 
-# All lengths are inches on paper.
-WIDTH, HEIGHT, ROW = 1.1, 0.18, 0.24  # of a box; from a box to the next
+WIDTH, HEIGHT, ROW = 1.1, 0.18, 0.24  # inches on paper, as all lengths: of a box; from a box to the next
 NAME, SHAPE = 0.17, 0.72  # room above a block for its name, and left of a box for the shape of what it gives
 SIDE, EDGE = 0.12, 0.05  # from a box to what stands right of it, and to the frame around it
-COLOURS = {
-    nn.Conv2d: "#9ecae1",
-    nn.BatchNorm2d: "#fdd0a2",
-    nn.ReLU: "#c7e9c0",
-    nn.MaxPool2d: "#dadaeb",
-    nn.AdaptiveAvgPool2d: "#dadaeb",
-    nn.Dropout: "#e5e5e5",
-    nn.Linear: "#fcbba1",
-}
+COLOURS = {nn.Conv2d: "#9ecae1", nn.BatchNorm2d: "#fdd0a2", nn.ReLU: "#c7e9c0", nn.Linear: "#fcbba1"}
+COLOURS |= {nn.MaxPool2d: "#dadaeb", nn.AdaptiveAvgPool2d: "#dadaeb", nn.Dropout: "#e5e5e5"}
 SUM, OTHER, FRAME, LINE, SHORTCUT = "#ffeda0", "white", "#f7f7f7", "#333333", "#c0392b"
 
 
 def draw_network(figure: "Figure", model: nn.Module, size: int = 32) -> None:
     """Draw ``model`` on ``figure``, layer by layer, with the shape of an image [3, size, size] wherever it changes.
 
-    The main path runs down, in as many columns as the page is wide; each block has a frame, with its shortcut in red on
-    the right.
+    The main path runs down, in as many columns as the page is wide; a block has a frame, and its shortcut is red.
     """
     traced = fx.symbolic_trace(copy.deepcopy(model).cpu().eval())
     ShapeProp(traced).propagate(torch.zeros(1, 3, size, size))
     main, blocks, shortcuts = read_graph(traced)
-    rows = itertools.count(4)
-    while (placed := place(blocks, shortcuts, columns_of(blocks, next(rows))))[2] > PAGE_WIDTH:
-        pass
-    x, y, right = placed
+    for most in itertools.count(4):
+        x, y, right = place(blocks, shortcuts, columns_of(blocks, most))
+        if right <= PAGE_WIDTH:
+            break
 
     top, bottom = 0.62, min(y) - ROW
     figure.set(figheight=top - bottom, layout_engine="none")
     axes = figure.add_axes((0, 0, 1, 1))
     for block in dict.fromkeys(filter(None, blocks)):
         rows = [i for i, name in enumerate(blocks) if name == block]
-        beside = room_beside(shortcuts, rows)
-        draw_frame(axes, x[rows[0]] - WIDTH / 2, x[rows[0]] + WIDTH / 2 + beside, y[rows[0]], y[rows[-1]], block)
-    shape = None
+        left, foot = x[rows[0]] - WIDTH / 2 - EDGE, y[rows[-1]] - 0.12
+        width, height = WIDTH + room_beside(shortcuts, rows) + 2 * EDGE, y[rows[0]] + HEIGHT / 2 + NAME - foot
+        draw_rounded(axes, left, foot, width, height, 0.05, fc=FRAME, ec="0.75")
+        axes.text(left + EDGE, foot + height - 0.02, block, ha="left", va="top", color="0.35")
+    shapes = ["×".join(map(str, node.meta["tensor_meta"].shape[1:])) for node in main]
     for i, node in enumerate(main):
         draw_box(axes, x[i], y[i], traced, node)
-        before, shape = shape, "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
-        if shape != before:
-            axes.text(x[i] - WIDTH / 2 - EDGE - 0.02, y[i], shape, ha="right", va="center", color="0.35")
-        if i == 0:
-            continue
-        above, below = (x[i - 1], y[i - 1] - HEIGHT / 2), (x[i], y[i] + HEIGHT / 2)
-        between = []
+        if i == 0 or shapes[i] != shapes[i - 1]:
+            axes.text(x[i] - WIDTH / 2 - EDGE - 0.02, y[i], shapes[i], ha="right", va="center", color="0.35")
+    for i in range(1, len(main)):
+        above, between, below = (x[i - 1], y[i - 1] - HEIGHT / 2), [], (x[i], y[i] + HEIGHT / 2)
         if x[i] != x[i - 1]:  # from the foot of a column over to the head of the next
             foot, head, gutter = above[1] - ROW / 2, ROW, x[i] - WIDTH / 2 - SHAPE
             between = [(above[0], foot), (gutter, foot), (gutter, head), (x[i], head)]
@@ -95,27 +85,18 @@ def draw_network(figure: "Figure", model: nn.Module, size: int = 32) -> None:
             points = [(lane, row - HEIGHT / 2)]
         draw_arrow(axes, [*points, (lane, y[end]), (x[end] + WIDTH / 2, y[end])], SHORTCUT)
         axes.plot(*leaves, "o", color=SHORTCUT, markersize=3)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    title = f"{type(model).__name__}, {parameters:,} parameters"
+    title = f"{type(model).__name__}, {sum(parameter.numel() for parameter in model.parameters()):,} parameters"
     legend = f"{title}\nleft of a box: channels × height × width from here on; /2: stride 2"
     axes.text(right / 2, top - 0.05, legend, ha="center", va="top")
     axes.set(xlim=((right - PAGE_WIDTH) / 2, (right + PAGE_WIDTH) / 2), ylim=(bottom, top))
     axes.axis("off")
 
 
-# A shortcut: where on the main path it leaves, the layers that it passes through, and where it comes back.
-Shortcut = tuple[int, list[fx.Node], int]
-
-
 def read_graph(traced: fx.GraphModule) -> tuple[list[fx.Node], list[str], list[Shortcut]]:
-    """The main path from input to output, the block that each of its nodes stands in, and the shortcuts.
-
-    The main path is that of first inputs: in ``out + shortcut`` that of ``out``.
-    """
+    """The main path (of first inputs: ``out`` in ``out + shortcut``), the block of each of its nodes, the shortcuts."""
     *_, output = traced.graph.nodes
     main, _ = path_to(output.args[0], [])
-    blocks = [block_of(traced, node) for node in main]
-    shortcuts = []
+    blocks, shortcuts = [block_of(traced, node) for node in main], []
     for end, node in enumerate(main):
         for other in node.all_input_nodes[1:]:
             layers, start = path_to(other, main)
@@ -130,10 +111,8 @@ def place(blocks: list[str], shortcuts: list[Shortcut], columns: list[range]) ->
     for column in columns:
         left, row = right + SHAPE, 0.0
         for i in column:
-            if blocks[i] and (i == column[0] or blocks[i] != blocks[i - 1]):
-                row -= NAME
-            elif i != column[0] and blocks[i] != blocks[i - 1]:
-                row -= NAME / 2
+            if i == column[0] or blocks[i] != blocks[i - 1]:  # a block begins, or one has ended
+                row -= NAME if blocks[i] else NAME / 2 * (i != column[0])
             x.append(left + WIDTH / 2)
             y.append(row)
             row -= ROW
@@ -167,15 +146,14 @@ def block_of(traced: fx.GraphModule, node: fx.Node) -> str:
 
 def columns_of(blocks: list[str], rows: int) -> list[range]:
     """Break a path into columns of at most ``rows`` boxes, if it can be done between blocks."""
-    length, columns, first, possible = len(blocks), [], 0, 0
-    for end in range(1, length + 1):
-        if end < length and blocks[end] and blocks[end] == blocks[end - 1]:
-            continue
+    columns, first, possible = [], 0, 0
+    ends = [i for i in range(1, len(blocks)) if not blocks[i] or blocks[i] != blocks[i - 1]]
+    for end in [*ends, len(blocks)]:
         if end - first > rows and possible > first:
             columns.append(range(first, possible))
             first = possible
         possible = end
-    return [*columns, range(first, length)]
+    return [*columns, range(first, len(blocks))]
 
 
 def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.Node) -> None:
@@ -194,24 +172,17 @@ def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.
             text = type(layer).__name__.removesuffix("2d").removeprefix("Adaptive")
     text = {"add": "+", "flatten": "Flatten"}.get(text, text)
     colour = SUM if text == "+" else COLOURS.get(type(layer), OTHER)
-    corner = (x - WIDTH / 2, y - HEIGHT / 2)
-    draw_rounded(axes, corner, WIDTH, HEIGHT, 0.04, fc=colour, ec=LINE)
+    draw_rounded(axes, x - WIDTH / 2, y - HEIGHT / 2, WIDTH, HEIGHT, 0.04, fc=colour, ec=LINE)
     axes.text(x, y, text, ha="center", va="center_baseline")
 
 
-def draw_frame(axes: "Axes", left: float, right: float, top: float, bottom: float, name: str) -> None:
-    corner, height = (left - EDGE, bottom - 0.12), top - bottom + 0.12 + HEIGHT / 2 + NAME
-    draw_rounded(axes, corner, right - left + 2 * EDGE, height, 0.05, fc=FRAME, ec="0.75")
-    axes.text(left, corner[1] + height - 0.02, name, ha="left", va="top", color="0.35")
-
-
-def draw_rounded(axes: "Axes", corner: Point, width: float, height: float, radius: float, **colours: str) -> None:
+def draw_rounded(axes: "Axes", x: float, y: float, width: float, height: float, radius: float, **colours: str) -> None:
     from matplotlib.patches import FancyBboxPatch  # here: lab.drawing.matplotlib_as_it_comes says why
 
-    axes.add_patch(FancyBboxPatch(corner, width, height, f"round,pad=0,rounding_size={radius}", lw=0.8, **colours))
+    axes.add_patch(FancyBboxPatch((x, y), width, height, f"round,pad=0,rounding_size={radius}", lw=0.8, **colours))
 
 
-def draw_arrow(axes: "Axes", points: list[Point], colour: str) -> None:
+def draw_arrow(axes: "Axes", points: list[tuple[float, float]], colour: str) -> None:
     axes.plot(*zip(*points[:-1], strict=True), color=colour, linewidth=1)
     style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 5}
     axes.annotate("", points[-1], points[-2], arrowprops=style)

@@ -125,8 +125,8 @@ def test_any_changed_byte_is_recognised_or_changes_nothing(tmp_path, tried):
 def test_a_checkpoint_of_other_settings_is_not_tested(made_up, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     torch.save(good_checkpoint(no_norm=True), tmp_path / "checkpoints" / "task1_simplecnn.pt")
-    told = r"\.pt cannot be used: it is of a run with another no_norm: True, not False\. To train it: \S.*task1_simplecnn\.py "
-    with pytest.raises(SystemExit, match=rf"{told}.+$"):
+    told = r"it is of a run with another no_norm: True, not False\. To train it: \S.*task1_simplecnn\.py"
+    with pytest.raises(SystemExit, match=told):
         task1_simplecnn.main(["--test", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "task1_simplecnn.last.pt").write_bytes(b"PK")
     for words in ([], ["--resume"]):
-        with pytest.raises(SystemExit, match=r"last\.pt is damaged, or no checkpoint .*--restart"):
+        with pytest.raises(SystemExit, match=r"last\.pt cannot be used: it is damaged, or no checkpoint .*--restart"):
             train(tmp_path, *words)
 
 
@@ -259,9 +259,7 @@ def moment(state, value):
 
 BAD = {
     "a list": (lambda it: [1], r"it is no checkpoint of these scripts \(.*\)"),
-    "no format": (lambda it: it.pop("format"), r"it is no checkpoint of these scripts \(.*\)"),
     "an older format": (lambda it: it.update(format=4), "another version of these scripts left it, .*"),
-    "a later format": (lambda it: it.update(format=6), "another version of these scripts left it, .*"),
     "config a list": (lambda it: it.update(config=[]), "its mean, std or network is missing"),
     "config without a setting": (lambda it: it["config"].pop("no_aug"), "it has no no_aug"),
     "no optimizer": (lambda it: it.pop("optimizer"), "it is no .*"),
@@ -280,7 +278,6 @@ BAD = {
     "moments of other shapes": (lambda it: moment(it, torch.zeros(2)), "its optimizer is that of another network"),
     "moments not finite": (lambda it: moment(it, torch.full((32, 3, 3, 3), math.nan)), "its optimizer is .*"),
     "moments missing": (lambda it: it["optimizer"]["state"].pop(0), "its optimizer is that of another network"),
-    "optimizer a list": (lambda it: it.update(optimizer=[]), "it is no .*"),
 }
 
 
@@ -386,7 +383,7 @@ def test_a_full_memory_is_no_damage(left, tmp_path, monkeypatch, capsys, kind):
     ["cut short", "changed", "other settings", "other images", "another network", "another network's weights"],
 )
 def test_resuming_refuses_what_does_not_belong_together(unfinished, left, tmp_path, damage):
-    changes, told = {}, "is damaged, or no checkpoint of these scripts"
+    changes, told = {}, "cannot be used: it is damaged"
     if damage == "other settings":
         changes = {"config": unfinished[0]["config"] | {"batch_size": 5}}
         told = "is of a run with another batch_size: 5, not "

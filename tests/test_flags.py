@@ -113,15 +113,20 @@ WRONG = [
     *("--batch-size 1", "--batch-size 45001", "--limit 9", "--limit 45001", "--seed -1", "--seed 2147483648"),
     *("--epochs 100001", "--patience 0", "--device tpu", "--device cuda:99", "--device mps:0", "--device cpu:0"),
     *("--lr", "--no-augment", "--no", "extra", "--predict"),
-    *(f"--{name} {top}" for name in ("warmup", "label-smoothing", "dropout", "average", "growth") for top in (1, -0.1)),
-    *("--weight-decay 10", "--rotation 180", "--image-size 31", "--image-size 257", "--image-size 33.5"),
+    *(
+        f"--{name} {value}"
+        for name in ("warmup", "label-smoothing", "dropout", "average", "growth")
+        for value in ("-0.1", "1.1")
+    ),
+    *("--weight-decay 10.1", "--rotation 181", "--image-size 31", "--image-size 257", "--image-size 33.5"),
     *("--first-weights zero", "--optimizer adam", "--decayed none", "--validation none", "--statistics last"),
     *EXCLUSIVE,
 ]
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_a_wrong_value_is_refused_in_one_line(words, tmp_path, capsys):
+def test_a_wrong_value_is_refused_in_one_line(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("common.build", None)  # what is not refused fails here, and trains nothing
     with pytest.raises(SystemExit) as refusal:
         task1_simplecnn.main(["--output-dir", str(tmp_path / "out"), *words.split()])
     assert refusal.value.code == 2

@@ -4,53 +4,53 @@ import json
 import re
 from pathlib import Path
 
-import common
+from conftest import ROOT
+
 import report
 import task1_simplecnn
-from lab import beyond, flags, photos
-from lab.cifar10 import CLASSES
-from lab.claims import FIGURES
-from lab.comparisons import ours
-from lab.curves import column
+from lab import commandline, console, photos
+from lab.original import FIGURES
+from lab.record import CLASSES
+from lab.report.chance import ours
+from lab.report.pages import page
 
-RECORDS, _ = report.collect(flags.ROOT)
-README = (flags.ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = report.collect(ROOT, report.TASKS)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_place_is_left_to_be_filled_in():
     for name in ("README.md", "tests/README.md", "benchmarks/README.md", "REPORT.md"):
-        assert not re.search(r"\{[A-Z]\w+\}", (flags.ROOT / name).read_text(encoding="utf-8")), name
+        assert not re.search(r"\{[A-Za-z]\w+\}", (ROOT / name).read_text(encoding="utf-8")), name
 
 
 def test_the_table_of_results_is_that_of_the_records():
     rows = re.findall(r"^\| (\d), .* \| `(python .*)` \| (0\.\d+) \| (.*) \|$", README, re.MULTILINE)
     expected = []
     for run in FIGURES:
-        accuracies = column(RECORDS[run.name], "test_accuracy")
-        told = f"**{ours(accuracies)}**" if accuracies else "not run yet"
+        told = f"**{ours(RESULTS, run)}**" if RESULTS[run] else "not finished yet"
         expected.append((str(run.figure), run.command(), f"{run.accuracy:.3f}", told))
     assert rows == expected
 
 
-def test_what_task_1_prints_is_what_its_record_says(capsys):
-    record = json.loads((flags.ROOT / "plots" / "task1_simplecnn.json").read_text())
-    run = flags.parse("", task1_simplecnn.DEFAULTS, ["--device", "cpu"])
-    record["config"] = run.usual | record["config"]
-    common.print_test(record, run)
-    assert f"Model loaded from checkpoints/task1_simplecnn.pt (0.5 MB)\n{capsys.readouterr().out}```" in README
-    common.print_epoch(record["history"][:10], run)
+def test_what_task_1_prints_is_what_its_record_says(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    record = json.loads((ROOT / "plots" / "task1_simplecnn.json").read_text())
+    task = task1_simplecnn.TASK, task1_simplecnn.RECIPE
+    run = commandline.parse(task1_simplecnn.__file__, "", *task, ["--device", "cpu"])
+    console.print_test(record, run)
+    assert f"\n{capsys.readouterr().out}```" in README
+    console.print_epoch(record["history"][:10], run.settings)
     assert f"```\n{capsys.readouterr().out}...\n" in README
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.817)." in task1_simplecnn.__doc__
 
 
 def test_the_table_of_recipes_is_that_of_the_report():
-    rows = [row for row in beyond.networks(RECORDS, RECORDS).splitlines() if "--recipe" in row]
-    assert len(rows) == len(beyond.RECIPES)
-    assert [row for row in README.splitlines() if row.startswith("| ") and ".py --recipe" in row] == rows
+    rows = [row for row in README.splitlines() if row.startswith("| ") and ".py --recipe" in row]
+    assert len(rows) == 4 and set(rows) < set(page(RESULTS, report.TASKS).splitlines())
 
 
 def test_the_example_of_predict_is_what_the_committed_weights_say(sample, monkeypatch, capsys):
-    monkeypatch.chdir(flags.ROOT)
+    monkeypatch.chdir(ROOT)
     command, *lines = re.search(r"python task1_simplecnn\.py (.*--predict .*(?:\n.+)+)\n```", README)[1].splitlines()
     task1_simplecnn.main(command.split())
     assert capsys.readouterr().out.splitlines() == lines
@@ -80,8 +80,8 @@ def predicted_by_readme(images, weights):
 
 
 def test_the_table_of_speed_is_what_was_measured():
-    table = (flags.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    for task, of in json.loads((flags.ROOT / "benchmarks" / "speed_avx2.json").read_text())["tasks"].items():
+    table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    for task, of in json.loads((ROOT / "benchmarks" / "speed_avx2.json").read_text())["tasks"].items():
         found = of["float32"]
         (row,) = re.findall(rf"^\| {task} \| .*AVX2 \|.*$", table, re.MULTILINE)
         times = [cell.split()[0] for cell in row.split("|")[3:6]]

@@ -17,7 +17,7 @@ from test_runs import parse
 
 import common
 import task1_simplecnn
-from lab import drawing, files, summary
+from lab import drawing, summary
 from lab.files import ROOT
 from task1_simplecnn import SimpleCNN
 
@@ -72,18 +72,6 @@ def test_the_backend_of_a_notebook_is_left_as_it_is(tmp_path, backend):
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith(backend) and (backend == "svg") == run.stdout.endswith(" svg\n")
     assert Image.open(tmp_path / "x.png").size == (1259, 629)  # 16 cm at 200 dpi, half as high
-
-
-@pytest.mark.parametrize("before", [None, "theirs"])
-def test_a_temporary_folder_takes_what_torch_stores_for_its_compiler(monkeypatch, before):
-    if before:
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
-    else:
-        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    with pytest.raises(KeyboardInterrupt), files.temporary_folder() as folder:
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(folder) and folder.is_dir()
-        raise KeyboardInterrupt
-    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before and not folder.exists()
 
 
 def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(made_up, tmp_path, monkeypatch, capsys):

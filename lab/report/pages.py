@@ -3,126 +3,149 @@
 import contextlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
-
 from lab.curves import column
-from lab.diagnosis import RULES, Rule
-from lab.files import network_picture
-from lab.original import FIGURES
-from lab.record import conditions
-from lab.report import recipes
-from lab.report.claims import ABOUT, CLAIMS, CLEARLY, NOISE, ROUGHER
-from lab.report.comparisons import COMPARISONS, conclusion, lacking, yardstick
-from lab.report.figures import bullets, cell, figure, folded, picture, place
-from lab.report.runs import BATCH128, RESNET18_RECIPE, SIMPLECNN_RECIPE, Records, Task
+from lab.diagnosis import RULES, Rule, diagnose
+from lab.original import FIGURES, Experiment
+from lab.record import CLASSES, conditions, title_of
+from lab.report import claims
+from lab.report.chance import from_original, ours, since, unlike, yardstick
+from lab.report.comparisons import COMPARISONS, between, changed_settings, row
+from lab.report.runs import RECIPES, Results, Task
+from lab.schedule import best_of
 from lab.settings import option
 from lab.summary import print_summary
 
 TEMPLATE = Path(__file__).with_name("page.md")
-FLOPS = {  # as the original prints them
-    "task1_simplecnn": "FLOPs: 10571776.0 Params: 114186.0",
-    "task2_resnet18": "FLOPs: 37220352.0 Params: 11181642.0",
-}
-TO_FINISH = " `python report.py --run` trains the others, one after the other, and writes this page again."
-LEFT_OUT = "Left out, because they cannot be used, and shown as not run:"
+TASKS = FIGURES[:2]  # the two tasks, as the original trains them
 
 
-def page(records: Records, skipped: Mapping[str, str], output_dir: Path, tasks: Mapping[str, Task]) -> str:
-    """The report in Markdown, in the order of the original; ``skipped`` are unusable records, each with the reason."""
-    finished = sum(bool(records[run.name]) for run in FIGURES)
-    names = bullets(f"`plots/{name}`: {reason}" for name, reason in skipped.items())
-    originals = {name: it for name, it in tasks.items() if name in FLOPS}
-    parts = {
-        "finished": finished,
-        "all": len(FIGURES),
-        "to_finish": "" if all(records[run.name] for run in (*FIGURES, BATCH128)) else TO_FINISH,
-        "yardstick": yardstick(records),
-        "results": picture("results", "The original's accuracies, and ours", output_dir, "python report.py --plot"),
-        "left_out": f"{LEFT_OUT}\n\n{names}" if skipped else "",
-        "summary": {name: summary(name, it.network(it.task), output_dir) for name, it in originals.items()},
-        "trained": {name: trained(records[name][0]) if records[name] else "" for name in originals},
-        "figure": {run.name: figure(run, records, output_dir) for run in FIGURES},
-        "recipe": {run.task: figure(run, records, output_dir) for run in (SIMPLECNN_RECIPE, RESNET18_RECIPE)},
-        "cell": {run.name: cell(run, records, output_dir) for run in FIGURES},
-        "comparison": {name: comparison(name, records, output_dir) for name in COMPARISONS},
-        "two_blocks": recipes.third_block(records),
-        "claims": claims(records),
-        "about": ABOUT,
-        "clearly": CLEARLY,
-        "rougher": ROUGHER,
-        "noise": NOISE,
-        "settings": recipes.settings(list(originals.values())),
-        "networks": recipes.networks(records),
-        "shortest": recipes.shortest(records),
-        "conditions": recipes.conditions_of(records),
-        "rules": "\n".join(row_of(rule) for rule in RULES if rule.advice),
-    }
-    for setting in ("batch_size", "lr", "epochs"):
-        parts[setting] = {name: getattr(it.task, setting) for name, it in originals.items()}
-    text = TEMPLATE.read_text(encoding="utf-8").format(**parts)
-    return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty, or ends in an empty line of its own
+def page(results: Results, tasks: Mapping[str, Task]) -> str:
+    """The report in Markdown, in the order of the original."""
+    left_out = "\n".join(f"- `plots/{path.name}`: {reason}" for path, reason in results.left_out.items())
+    text = TEMPLATE.read_text(encoding="utf-8").format(
+        finished=sum(bool(results[run]) for run in FIGURES),
+        left_out=f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
+        yardstick=yardstick(results),
+        claims="\n".join(verdict(*claim, results) for claim in claims.CLAIMS),
+        limits=claims,
+        summary={run.task: summary(tasks[run.task]) for run in TASKS},
+        trained={run.task: trained(results[run]) if results[run] else "" for run in TASKS},
+        figure={run.name: figure(run, results) for run in (*FIGURES, *RECIPES[:2])},
+        cell={run.name: cell(run, results) for run in FIGURES},
+        comparison={name: comparison(name, results) for name in COMPARISONS},
+        rules="\n".join(row_of(rule) for rule in RULES if rule.advice),
+        settings=changed_settings([tasks[run.task] for run in TASKS]),
+        row={run.name: row(results, run) for run in (*TASKS, *RECIPES)},
+        conditions=unlike(record for run in (*TASKS, *RECIPES) for record in results[run]),
+    )
+
+    def if_drawn(picture: re.Match) -> str:
+        return picture[0] if (results.output_dir / picture[1]).exists() else f"*(`{picture[1]}` is missing)*"
+
+    text = re.sub(r"!\[.*\]\((plots/.*\.png)\)", if_drawn, text)
+    return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
 
 
-def summary(task: str, network: nn.Module, output_dir: Path) -> str:
-    """FLOPs and parameters beside those of the original, the table of layers, and the picture."""
+def summary(task: Task) -> str:
+    """FLOPs, parameters, and the table of layers."""
     with contextlib.redirect_stdout(io.StringIO()) as text:
-        print_summary(network)
-    first, _, table = text.getvalue().partition("\n")
-    same = "as in the original" if first == FLOPS[task] else f"the original has {FLOPS[task]}"
-    layers, command = f"The layers of {type(network).__name__}", f"python {task}.py --resume"
-    drawn = picture(network_picture(output_dir, task, 32).stem, layers, output_dir, command)
-    table = f"```\n{table.strip()}\n```"
-    table = folded("The table of layers", table) if table.count("\n") > 40 else table
-    return f"{first} ({same}).\n\n{table}\n\n{drawn}"
+        print_summary(task.network(task.task))
+    return f"```\n{text.getvalue().strip()}\n```"
 
 
-def trained(record: dict) -> str:
+def trained(records: list[dict]) -> str:
     """On what our run was trained, as one more line of a list."""
-    minutes = sum(column(record["history"], "seconds")) / 60
-    first, *later = record["environments"]
-    changes = "".join(f"; from epoch {it['from_epoch']} on: {conditions(it)}" for it in later)
-    return f"\n- Trained in {minutes:.0f} minutes: {conditions(first)}{changes}"
+    minutes = sum(column(records[0]["history"], "seconds")) / 60
+    where = "; ".join(conditions(it) + since(it) for it in records[0]["environments"])
+    return f"\n- Trained in {minutes:.0f} minutes: {where}"
 
 
-def comparison(name: str, records: Records, output_dir: Path) -> str:
+def verdict(claim: str, runs: Sequence[Experiment], check: Callable[..., claims.Verdict], results: Results) -> str:
+    """A row of a table: a claim of the original with its figures, what our runs measure, and whether it holds."""
+    seeds = [{record["config"]["seed"]: record for record in results[run]} for run in runs]
+    checked = {seed: check(*(of[seed] for of in seeds)) for seed in seeds[0] if all(seed in of for of in seeds)}
+    if not checked:
+        measured, found = results.missing(*runs) or "no seed has been run for all of them", "open"
+    elif len(checked) == 1:
+        ((measured, holds),) = checked.values()
+        found = f"{'holds' if holds else 'does not hold'} (one seed)"
+    else:
+        measured = "<br>".join(f"seed {seed}: {text}" for seed, (text, _) in checked.items())
+        found = f"holds with {sum(holds for _, holds in checked.values())} of {len(checked)} seeds"
+    figures = ", ".join(str(run.figure) for run in runs)
+    return f"| {claim} | {figures} | {measured} | {found} |"
+
+
+def cell(run: Experiment, results: Results) -> str:
+    """The original's accuracy, ours, the difference, and how rough our curve is."""
+    lines = [f"original: {run.accuracy:.3f} (figure {run.figure})", results.missing(run)]
+    if results[run]:
+        lines = [lines[0], f"ours: **{ours(results, run)}**", f"difference: {from_original(results, run)}"]
+        lines.append(f"up and down by {between(claims.rough(results[run]))} an epoch")
+    return "<br>".join(lines)
+
+
+def comparison(name: str, results: Results) -> str:
     """The curves of several runs in one picture, and what follows from them; or which of the runs are missing."""
-    if runs := lacking(name, records):
-        return f"*(not compared yet: {', '.join(map(place, runs))} not run yet)*"
-    rows, _ = COMPARISONS[name]
-    title = f"Loss and accuracy of {', '.join(run.title for row in rows for run in row)}"
-    drawn = picture(f"compare_{name}", title, output_dir, "python report.py --plot")
-    return f"{drawn}\n\n{conclusion(name, records)}"
+    rows, conclude = COMPARISONS[name]
+    runs = sum(rows, ())
+    if missing := results.missing(*runs):
+        return f"*({missing})*"
+    picture = f"![Loss and accuracy of {', '.join(run.title for run in runs)}](plots/compare_{name}.png)"
+    conclusion = f"**Conclusion.** {conclude(results)}"
+    return f"{picture}\n\n{conclusion}\n\n{unlike(record for run in runs for record in results[run])}"
+
+
+def figure(run: Experiment, results: Results) -> str:
+    """The curves of a run, their reading, and where it errs."""
+    title = f"**Figure {run.figure}: {run.title}**" if run.figure else f"**{run.title}**"
+    if not results[run]:
+        return f"{title}: {results.missing(run)}\n"
+    record, name, words = results[run][0], results[run][0]["run"], title_of(results[run][0])
+    best, seed = best_of(record["history"]), record["config"]["seed"]
+    caption = (
+        f"Test loss: {record['test_loss']:.3f}, test accuracy: **{record['test_accuracy']:.3f}**. Best epoch: "
+        f"{best['epoch']}, with a validation accuracy of {best['val_accuracy']:.3f}. "
+        f"`{run.command(*['--seed', str(seed)] * bool(seed))}`"
+    )
+    if len(results[run]) > 1:
+        caption += f" This is seed {seed}, of {len(results[run])} seeds: {ours(results, run)}."
+    if run.figure:
+        original = " and ".join(f"{number:.3f}" for number in (run.loss, run.accuracy) if number)
+        caption += f" The original: {original}; the difference: {from_original(results, run)}."
+    reading = "\n".join(
+        f"- **{rule.name.capitalize()}.** {evidence}{f' *Next:* {advice}' * bool(advice)}"
+        for rule, evidence, advice in diagnose(record)
+    )
+    curves = f"![Loss and accuracy of {words}](plots/{name}.png)\n\nWhat the curves show:\n\n{reading}"
+    errors, pictures = (
+        worst_pair(record["confusion_matrix"]),
+        (
+            f"![Confusion matrix of {words}](plots/{name}_confusion.png)\n\n"
+            f"![The most confident mistakes of {words}](plots/{name}_mistakes.png)"
+        ),
+    )
+    folded = f"<details><summary>{errors}</summary>\n\n{pictures}\n\n</details>"
+    return "\n\n".join([title, caption, curves, f"{errors}\n\n{pictures}" if run in TASKS else folded, ""])
+
+
+def worst_pair(confusion: list[list[int]]) -> str:
+    """The two classes that are most often taken for each other, in a sentence."""
+    pairs = [(one, two) for one in range(10) for two in range(one)]
+    two, one = max(pairs, key=lambda pair: confusion[pair[0]][pair[1]] + confusion[pair[1]][pair[0]])
+    errors = sum(map(sum, confusion)) - sum(confusion[i][i] for i in range(10))
+    share = 100 * (confusion[one][two] + confusion[two][one]) / max(errors, 1)
+    return (
+        f"It most often confuses {CLASSES[one]} and {CLASSES[two]}: {confusion[one][two]} of {sum(confusion[one]):,} "
+        f"images of class {CLASSES[one]} are taken for class {CLASSES[two]}, and {confusion[two][one]} of "
+        f"{sum(confusion[two]):,} the other way round. That is {share:.0f} % of all {errors:,} errors."
+    )
 
 
 def row_of(rule: Rule) -> str:
     """A row of a table: the name of a rule, how it is found, and what to change next."""
-    flags = {}
-    for setting, advice in rule.exceptions.items():
-        flags.setdefault(advice, []).append(f"`{option(setting)}`")
-    exceptions = "".join(f" With {' or '.join(names)}: {advice}" for advice, names in flags.items())
+    exceptions = "".join(f" With `{option(setting)}`: {advice}" for setting, advice in rule.exceptions.items())
     return f"| {rule.name} | {rule.sign} | {rule.advice}{exceptions} |"
-
-
-def claims(records: Records) -> str:
-    """The rows of a table: each claim of the original with its figures, what our runs measure, and whether it holds."""
-    rows = []
-    for claim, (check, runs) in CLAIMS.items():
-        seeds = [{record["config"]["seed"]: record for record in records[run.name]} for run in runs]
-        results = {seed: check(*(of[seed] for of in seeds)) for seed in seeds[0] if all(seed in of for of in seeds)}
-        figures = ", ".join(str(run.figure) for run in runs if run.figure)
-        if len(results) == 1:
-            ((measured, holds),) = results.values()
-            verdict = f"{'holds' if holds else 'does not hold'} (one seed)"
-        elif results:
-            held = sum(holds for _, holds in results.values())
-            measured = "<br>".join(f"seed {seed}: {text}" for seed, (text, _) in results.items())
-            verdict = f"holds with {held} of {len(results)} seeds"
-        else:
-            names = ", ".join(place(run) for run in runs if not records[run.name])
-            measured = f"{names} not run yet" if names else "no seed has been run for all of them"
-            verdict = "open"
-        rows.append(f"| {claim} | {figures} | {measured} | {verdict} |")
-    return "\n".join(rows)

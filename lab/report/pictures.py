@@ -1,15 +1,14 @@
 """Pictures of several runs: their curves on the same axes, and all results beside the original's."""
 
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import stdev
 from typing import TYPE_CHECKING
 
-from lab.curves import column
 from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
 from lab.original import FIGURES
 from lab.record import title_of
-from lab.report.comparisons import ours
-from lab.report.runs import Records
+from lab.report.chance import ours
+from lab.report.runs import Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +29,7 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
         draw_legend(part, pair)
 
 
-def draw_results(figure: "Figure", records: Records) -> None:
+def draw_results(figure: "Figure", results: Results) -> None:
     """Draw the original's test accuracies beside ours, with the standard deviation where there are several seeds."""
     figure.set_figheight(3)
     axes = figure.subplots()
@@ -43,15 +42,13 @@ def draw_results(figure: "Figure", records: Records) -> None:
     write(-1, 6, "◇ original", "0.4")
     write(-1, 60, "● ours", "tab:blue")
     for row, run in enumerate(FIGURES):
-        accuracies = column(records[run.name], "test_accuracy")
+        accuracies = results.accuracies(run)
         write(row, 6, f"{run.accuracy:.3f}", "0.4")
-        write(row, 60, ours(accuracies) if accuracies else "not run yet", "tab:blue" if accuracies else "0.7")
+        write(row, 60, ours(results, run) if accuracies else "not finished yet", "tab:blue" if accuracies else "0.7")
         if accuracies:
-            spread = stdev(accuracies) if len(accuracies) > 1 else None
-            axes.plot([run.accuracy, mean(accuracies)], [row, row], color="0.7", linewidth=3)
-            axes.errorbar(
-                mean(accuracies), row, xerr=spread, fmt="o", color="tab:blue", capsize=3, markersize=4, zorder=3
-            )
+            here, spread = results.mean(run), stdev(accuracies) if len(accuracies) > 1 else None
+            axes.plot([run.accuracy, here], [row, row], color="0.7", linewidth=3)
+            axes.errorbar(here, row, xerr=spread, fmt="o", color="tab:blue", capsize=3, markersize=4, zorder=3)
         axes.plot(run.accuracy, row, "D", markersize=8, markerfacecolor="none", color="0.4", zorder=4)
     axes.set_yticks(range(len(FIGURES)), [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
