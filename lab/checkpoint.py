@@ -14,7 +14,7 @@ from lab import record as records
 from lab.files import atomic_write, shown
 from lab.learner import Learner
 from lab.run import Run
-from lab.settings import settings_of
+from lab.settings import Settings, settings_of
 
 STATE_FORMAT = 5
 START_ANEW = "With --restart this run begins anew."
@@ -138,13 +138,13 @@ def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner:
     save(path, state, record["run"])
 
 
-def load_state(path: Path) -> dict:
-    """Read what an unfinished run left; SystemExit if it cannot be used."""
+def load_state(path: Path, wanted: Settings) -> dict:
+    """Read what an unfinished run left; SystemExit if it cannot be used, or is of a run with other settings."""
     parts = {"format": int, "best": dict, "model": dict, "optimizer": {"state": dict}}
     state = load(path, parts | {"history": records.HISTORY, "environments": [records.ENVIRONMENT]}, START_ANEW)
     if state["format"] != STATE_FORMAT:
         refuse(path, "another version of these scripts left it, which can go on with it", START_ANEW)
-    if problem := records.problem_of_config(state.get("config")) or records.problem_of_history(state):
+    if problem := records.problem_of_config(state.get("config"), wanted) or records.problem_of_history(state):
         refuse(path, problem, START_ANEW)
     return state
 
@@ -155,13 +155,11 @@ def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dic
     Returns the best weights so far. Of the optimizer's state only its moments are restored: all else is as the settings
     say. Raises SystemExit: the state cannot be used, or is of other settings, images or another network.
     """
-    state, wanted = load_state(path), settings_of(record["config"])
-    problem = records.problem_of_config(state["config"], wanted)
-    if not problem and state["config"] != record["config"]:
+    wanted = settings_of(record["config"])
+    state = load_state(path, wanted)
+    if state["config"] != record["config"]:
         same_network = state["config"]["network"] == record["config"]["network"]
-        problem = f"it is of a run with {'other images' if same_network else 'another network'}"
-    if problem:
-        refuse(path, problem, START_ANEW)
+        refuse(path, f"it is of a run with {'other images' if same_network else 'another network'}", START_ANEW)
     load_weights(model, state["best"], path, START_ANEW)
     load_weights(learner.model, state["model"], path, START_ANEW)
     if learner.average:

@@ -39,10 +39,10 @@ def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environ
 def tell_what_is_there(run: Run) -> None:
     """Say what there is of a run that is about to be trained: unfinished, finished, or nothing to resume.
 
-    Raises SystemExit: it is unfinished, and its user has to decide what becomes of it.
+    Raises SystemExit: it is unfinished, and its user has to decide what becomes of it; or it cannot be used.
     """
     if run.files.state.exists() and run.mode == "train":
-        history = checkpoint.load_state(run.files.state)["history"]
+        history = checkpoint.load_state(run.files.state, run.settings)["history"]
         best = f", the best validation accuracy is {best_of(history)['val_accuracy']:.4f}" if history else ""
         raise SystemExit(
             f"{run.name} is unfinished: {len(history)} of {run.settings.epochs} epochs are done{best}. To go on: "

@@ -815,7 +815,7 @@ def test_dry_run_needs_no_data_and_leaves_nothing(script, tmp_path):
     places = {"CIFAR10_DIR": str(tmp_path / "nowhere"), "TMPDIR": str(tmp_path)}
     run = script("task2_resnet18.py", "--dry-run", **places, PYTHONIOENCODING="ascii", MPLBACKEND="no such backend")
     assert run.returncode == 0, run.stderr
-    left = [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor_")]  # torch's own, empty
+    left = [path for path in tmp_path.rglob("*") if not path.name.startswith("torchinductor_")]  # torch's
     assert left == []
     assert run.stderr == "" and "\r" not in run.stdout and "\x1b" not in run.stdout
     lines = run.stdout.splitlines()
