@@ -57,7 +57,7 @@ def add_settings(parser: argparse.ArgumentParser, task: Settings, recipe: Settin
     unreported = parser.add_argument_group("what it does not name, or only the recipe changes")
     for it in fields(Settings):
         kind, plain, with_recipe = it.metadata["kind"], *(value_text(getattr(base, it.name)) for base in (task, recipe))
-        known = "unreported" not in it.metadata
+        known = "unsaid" not in it.metadata
         how = {"type": kind.parse, "metavar": kind.metavar} if kind else {"action": "store_true"}
         usual = f" ({plain})" if known and plain == with_recipe else f" ({plain}; with --recipe {with_recipe})"
         group = reported if known else unreported
