@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
@@ -146,13 +147,9 @@ def run_name(task: str, changes: Mapping[str, object]) -> str:
 
 def titles(name: str) -> list[str]:
     """The settings in a run's name, in words: of ``task2_resnet18_no-aug_seed1`` "no augmentation" and "seed 1"."""
-    found = []
-    for word in reversed(name.split("_")):
-        title = next(filter(None, (title_of(it, word) for it in fields(Settings))), None)
-        if title is None:
-            break
-        found.insert(0, title)
-    return found
+    words = reversed(name.split("_"))  # until one that is no setting: there ends the task's name
+    found = (next(filter(None, (title_of(it, word) for it in fields(Settings))), None) for word in words)
+    return [*itertools.takewhile(bool, found)][::-1]
 
 
 def title_of(setting: Field, word: str) -> str | None:
