@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from lab import checkpoint, cifar10, console, diagnosis, drawing, faster, photos, precision, record, summary
 from lab.drawing import save_figure
@@ -25,9 +25,6 @@ from lab.run import Run
 from lab.schedule import best_of, epochs_left, out_of_patience, size_of, steps_of
 from lab.settings import Settings
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 # ---------------------------------------------------------------- a run
 
 
@@ -37,16 +34,11 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
         torch.cuda.set_device(run.device)
     torch.manual_seed(seed_for(run.settings.seed, 0, WEIGHTS))
     model = network()
-    if run.settings.first_weights == "he":
-        draw_he_weights(model)
+    if run.settings.first_weights == "he":  # as torchvision; He et al., "Delving Deep into Rectifiers" (2015), eq. 14
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model.to(run.device, memory_format=precision.memory_format(run.device))
-
-
-def draw_he_weights(model: nn.Module) -> None:
-    """Draw the kernels as torchvision's ResNets do. He et al., "Delving Deep into Rectifiers" (2015), equation 14."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:
@@ -67,21 +59,16 @@ def seed_for(seed: int, epoch: int, purpose: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, purpose)).generate_state(1)[0])
 
 
-def generator_for(seed: int, epoch: int, purpose: int) -> torch.Generator:
-    """A CPU generator, so that every device draws the same numbers."""
-    return torch.Generator().manual_seed(seed_for(seed, epoch, purpose))
-
-
 # ---------------------------------------------------------------- data
 
 
 class Dataset(NamedTuple):
     """Images that live on the training device, and how a network gets to see them."""
 
-    images: torch.Tensor  # [N, 3, 32, 32] uint8
-    labels: torch.Tensor  # [N] int64
-    mean: torch.Tensor  # [3, 1, 1], of pixels in [0, 1]
-    std: torch.Tensor  # [3, 1, 1]
+    images: Tensor  # [N, 3, 32, 32] uint8
+    labels: Tensor  # [N] int64
+    mean: Tensor  # [3, 1, 1], of pixels in [0, 1]
+    std: Tensor  # [3, 1, 1]
     size: int = 32  # height and width to which the images are enlarged
 
 
@@ -94,11 +81,9 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
     """
     settings = run.settings
     images, labels = read_images(run, train=True)
-    order = torch.randperm(len(images), generator=generator_for(settings.seed, 0, SPLIT))
-    n_val = len(images) // 10
-    train, val = order[:-n_val], order[-n_val:]
-    if settings.limit:
-        train, val = train[: settings.limit], val[: settings.limit // 10]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed_for(settings.seed, 0, SPLIT)))
+    n_val, limit = len(images) // 10, settings.limit or len(images)
+    train, val = order[:-n_val][:limit], order[-n_val:][: limit // 10]
     statistics = {"mean": torch.zeros(3), "std": torch.ones(3)}
     if not settings.no_norm:
         statistics = statistics_of(images[:1] if settings.statistics == "first" else images[train])
@@ -116,12 +101,12 @@ def load_test_set(statistics: dict, run: Run) -> Dataset:
     return dataset_of(images[:n], labels[:n], statistics, run)
 
 
-def dataset_of(images: torch.Tensor, labels: torch.Tensor, statistics: dict, run: Run) -> Dataset:
+def dataset_of(images: Tensor, labels: Tensor, statistics: dict, run: Run) -> Dataset:
     mean, std = (torch.as_tensor(statistics[name]).view(3, 1, 1) for name in ("mean", "std"))
     return Dataset(*(tensor.to(run.device) for tensor in (images, labels, mean, std)), run.settings.image_size)
 
 
-def read_images(run: Run, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def read_images(run: Run, train: bool) -> tuple[Tensor, Tensor]:
     """All images [N, 3, 32, 32] uint8 and labels [N] to train and validate, or those to test."""
     if run.mode == "dry-run":
         return cifar10.made_up(train)
@@ -134,7 +119,7 @@ def source_of(run: Run) -> str:
     return "the sample of CIFAR-10" if run.settings.sample else shown(cifar10.find(run.data_dir))
 
 
-def statistics_of(images: torch.Tensor) -> dict[str, torch.Tensor]:
+def statistics_of(images: Tensor) -> dict[str, Tensor]:
     """``mean`` and ``std`` per channel, [3] float32, of the pixels of [N, 3, H, W] uint8, as if in [0, 1]."""
     n, total, squares = images[:, 0].numel(), 0, 0  # whole numbers: their sums are the same with any number of threads
     for part in images.split(1000):
@@ -144,8 +129,8 @@ def statistics_of(images: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def batches(
-    dataset: Dataset, batch_size: int, order: torch.Tensor, augmentation: torch.Tensor | None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    dataset: Dataset, batch_size: int, order: Tensor, augmentation: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield normalized images [B, 3, size, size] float32 and labels [B], in the given order.
 
     ``augmentation`` has the parameters for :func:`augment`, one row for each image of ``order``; None: as they are.
@@ -165,7 +150,7 @@ def batches(
 # ---------------------------------------------------------------- augmentation
 
 
-def sample_augmentation(n: int, generator: torch.Generator, rotation: float = 15.0) -> torch.Tensor:
+def sample_augmentation(n: int, generator: torch.Generator, rotation: float = 15.0) -> Tensor:
     """Parameters for ``n`` images, [n, 4] float32: crop offset to the right and down, flip (0 or 1), angle in degrees.
 
     The distributions are those of RandomCrop(32, padding=4), RandomHorizontalFlip(0.5) and RandomRotation(rotation).
@@ -176,7 +161,7 @@ def sample_augmentation(n: int, generator: torch.Generator, rotation: float = 15
     return torch.cat([offsets, flips, angles], dim=1)
 
 
-def augment(images: torch.Tensor, augmentation: torch.Tensor) -> torch.Tensor:
+def augment(images: Tensor, augmentation: Tensor) -> Tensor:
     """Crop, flip, then rotate counter-clockwise each image by its own row of ``augmentation`` [N, 4].
 
     ``images`` are [N, C, S, S], where S is a power of two; uncovered pixels are black. The result is that of
@@ -257,32 +242,27 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
         logits = predict_logits(learner.validated, val_set, augmentation)
     val_loss, val_accuracy = score(logits, val_set.labels)
     if not math.isfinite(val_loss):
-        raise FloatingPointError(
-            f"The validation loss is no longer finite ({val_loss:g}) after epoch {epoch} at learning rate {rate:g}."
-        )
+        where = f"after epoch {epoch} at learning rate {rate:g}"
+        raise FloatingPointError(f"The validation loss is no longer finite ({val_loss:g}) {where}.")
     metrics = {"epoch": epoch, "learning_rate": rate, "train_loss": train_loss, "train_accuracy": train_accuracy}
     metrics |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": round(time.perf_counter() - started, 2)}
     return metrics | ({"image_size": size} if run.settings.growth else {})
 
 
 def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
-    """Train for one epoch; return mean loss and accuracy over the samples as they were trained on.
-
-    The sums stay on the device, so that a GPU does not wait for the host at every step. Therefore a loss that is not
-    finite is noticed only after about a second.
-    """
-    settings, steps, first = run.settings, learner.steps, learner.steps * (epoch - 1)
+    """Train for one epoch; return mean loss and accuracy over the samples as they were trained on."""
+    settings, steps, rate = run.settings, learner.steps, learner.set_rate(learner.steps * (epoch - 1))
     torch.manual_seed(seed_for(settings.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, settings, epoch, TRAINING)
     order = order[: steps * settings.batch_size]
-    where = f"epoch {epoch}, step {{}} of {steps}, at learning rate {learner.set_rate(first):g}"
+    # The sums stay on the device, so that a GPU waits for the host once a second, not in every step.
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     autocast = precision.autocast(run.device, run.precision)
     learner.model.train()
     to_follow = round(steps * epochs_left(settings, epoch))
     with console.Progress(f"Epoch {epoch:2}/{settings.epochs}", "batch", steps, to_follow) as progress:
         for images, labels in batches(dataset, settings.batch_size, order, augmentation):
-            learner.set_rate(first + len(losses))
+            learner.set_rate(steps * (epoch - 1) + len(losses))
             loss, logits = train_step(learner, images, labels, autocast)
             losses.append(loss)
             if learner.average and (len(losses) % EVERY == 0 or len(losses) == steps):
@@ -291,26 +271,16 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
             correct += (logits.argmax(1) == labels).sum()
             progress.update()
             if len(losses) == steps or time.monotonic() - checked > 1:
-                checked = time.monotonic()
-                check_finite(losses, where)
+                checked, finite = time.monotonic(), torch.stack(losses).isfinite().tolist()
+                if not all(finite):
+                    step = finite.index(False)
+                    where = f"epoch {epoch}, step {step + 1} of {steps}, at learning rate {rate:g}"
+                    raise FloatingPointError(f"The loss is no longer finite ({losses[step]:g}) in {where}.")
     return loss_sum.item() / len(order), correct.item() / len(order)
 
 
-def check_finite(losses: list[torch.Tensor], where: str) -> None:
-    """FloatingPointError if one of the losses so far is not finite; ``where`` has a place for its number."""
-    finite = torch.stack(losses).isfinite().tolist()
-    if not all(finite):
-        step = finite.index(False)
-        raise FloatingPointError(f"The loss is no longer finite ({losses[step]:g}) in {where.format(step + 1)}.")
-
-
-def train_step(
-    learner: Learner, images: torch.Tensor, labels: torch.Tensor, autocast: torch.autocast
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the optimizer; return the mean loss, and the logits [B, 10], as they were before it.
-
-    Where labels are smoothed, the loss that is returned is without that, so that it compares with that of validation.
-    """
+def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch.autocast) -> tuple[Tensor, Tensor]:
+    """One step of the optimizer; return the mean loss, and the logits [B, 10], as they were before it."""
     smoothing = learner.settings.label_smoothing
     with autocast:
         logits = learner.model(images)
@@ -318,16 +288,14 @@ def train_step(
     learner.optimizer.zero_grad()
     loss.backward()
     learner.optimizer.step()
-    logits = logits.detach()
+    logits = logits.detach()  # the loss is returned without smoothing, so that it compares with that of validation
     return (F.cross_entropy(logits, labels) if smoothing else loss.detach()), logits
 
 
-def sample_epoch(
-    dataset: Dataset, settings: Settings, epoch: int, purpose: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def sample_epoch(dataset: Dataset, settings: Settings, epoch: int, purpose: int) -> tuple[Tensor, Tensor | None]:
     """All that is random in a pass over ``dataset``, on its device: an order, and the augmentation unless it is off."""
-    generator, device = generator_for(settings.seed, epoch, purpose), dataset.labels.device
-    order = torch.randperm(len(dataset.labels), generator=generator)
+    generator = torch.Generator().manual_seed(seed_for(settings.seed, epoch, purpose))  # one CPU's, for every device
+    order, device = torch.randperm(len(dataset.labels), generator=generator), dataset.labels.device
     if settings.no_aug or (purpose == VALIDATION and settings.validation == "plain"):
         return order.to(device), None
     return order.to(device), sample_augmentation(len(order), generator, settings.rotation).to(device)
@@ -337,16 +305,14 @@ def sample_epoch(
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, dataset: Dataset, augmentation: torch.Tensor | None = None) -> torch.Tensor:
+def predict_logits(model: nn.Module, dataset: Dataset, augmentation: Tensor | None = None) -> Tensor:
     """Logits [N, 10] float32 in evaluation mode; the images are augmented if there is an ``augmentation`` [N, 4]."""
     model.eval()
-    order, logits = torch.arange(len(dataset.labels), device=dataset.labels.device), []
-    for images, _ in batches(dataset, 500, order, augmentation):
-        logits.append(model(images).float())
-    return torch.cat(logits)
+    order = torch.arange(len(dataset.labels), device=dataset.labels.device)
+    return torch.cat([model(images).float() for images, _ in batches(dataset, 500, order, augmentation)])
 
 
-def score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of logits [N, 10] for labels [N]."""
     return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item() / len(labels)
 
@@ -416,8 +382,7 @@ def test_again(model: nn.Module, run: Run) -> None:
 
 def predict(model: nn.Module, run: Run) -> None:
     """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
-    config = checkpoint.load_best(model, run)["config"]
-    unreadable = False
+    config, unreadable = checkpoint.load_best(model, run)["config"], False
     for path in (image for given in run.images for image in photos.images_in(given)):
         try:
             image = photos.read_image(path)
@@ -435,11 +400,9 @@ def predict(model: nn.Module, run: Run) -> None:
 
 def show_result(model: nn.Module, run: Run) -> None:
     """Print the result of a finished run from its record, and draw its pictures if they are missing."""
-    try:
+    with checkpoint.usable(run.files.record, f"To train it: {run.command}"):
         result = record.read_record(run.files.record, run.name, run.settings)
         checkpoint.check_network(model, result["config"]["network"])
-    except ValueError as error:
-        raise SystemExit(f"{shown(run.files.record)} cannot be used: {error}. To train it: {run.command}") from None
     print(f"{run.name} has finished, with its best epoch {result['best_epoch']}: see {shown(run.files.record)}")
     test_set = None
     if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):
@@ -465,7 +428,7 @@ def pictures_of(record: dict, test_set: Dataset | None, run: Run) -> dict[Path, 
     return pictures
 
 
-def draw_curves(figure: "Figure", record: dict) -> None:
+def draw_curves(figure: "drawing.Figure", record: dict) -> None:
     """Draw loss and accuracy of a run, and its test result if there is one; lines mark a halved rate, larger images."""
     history, best = record["history"], best_of(record["history"])["epoch"]
     figure.set_figheight(2.9)

@@ -1,11 +1,12 @@
 """What a checkpoint holds: saved, verified, loaded; and the one state from which an unfinished run goes on."""
 
+import contextlib
 import hashlib
 import io
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import nn
@@ -19,8 +20,6 @@ from lab.settings import Settings, settings_of
 STATE_FORMAT = 5
 START_ANEW = "With --restart this run begins anew."
 OUT_OF_MEMORY = "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"
-ADAM = "step", "exp_avg", "exp_avg_sq"
-MOMENTS = {"Adam": ADAM, "AdamW": ADAM, "SGD": ("momentum_buffer",)}  # what each optimizer keeps for a weight
 
 
 def save(path: Path, checkpoint: dict, owner: str) -> None:
@@ -38,46 +37,49 @@ def load(path: Path, shape: dict, what_to_do: str) -> dict:
     cannot be read; MemoryError or RuntimeError: the memory is full.
     """
     try:
-        content = io.BytesIO(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise SystemExit(f"There is no {shown(path)}. {what_to_do}") from None
-    try:
-        with zipfile.ZipFile(content) as archive:
-            if archive.testzip() or any(it.external_attr for it in archive.infolist()):  # torch.load looks at neither
-                refuse(path, "it is damaged (wrong checksum)", what_to_do)
-        content.seek(0)
-        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
-        if is_full_memory(error):
-            raise
-        refuse(path, f"it is damaged, or no checkpoint of these scripts ({type(error).__name__})", what_to_do)
-    if records.misfit(checkpoint, shape):
-        refuse(path, f"it is no checkpoint of these scripts ({', '.join(shape)})", what_to_do)
+    with usable(path, what_to_do):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:  # torch.load looks at neither of these two
+                damaged = archive.testzip() or any(it.external_attr for it in archive.infolist())
+            checkpoint = None if damaged else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # zipfile and torch raise many kinds for a file that is something else
+            if is_full_memory(error):
+                raise
+            raise ValueError(f"it is damaged, or no checkpoint of these scripts ({type(error).__name__})") from None
+        if damaged:
+            raise ValueError("it is damaged (wrong checksum)")
+        if records.misfit(checkpoint, shape):
+            raise ValueError(f"it is no checkpoint of these scripts ({', '.join(shape)})")
     return checkpoint
 
 
 def is_full_memory(error: BaseException) -> bool:
     """Whether an error says that there is no more memory; on a CPU, PyTorch has no type of its own for it."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(known in words for known in OUT_OF_MEMORY)
-    )
+    words = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(known in words for known in OUT_OF_MEMORY)
 
 
-def refuse(path: Path, problem: str, what_to_do: str) -> NoReturn:
-    """End the script because of what a checkpoint holds."""
-    raise SystemExit(f"{shown(path)} cannot be used: {problem}. {what_to_do}") from None
+@contextlib.contextmanager
+def usable(path: Path, what_to_do: str) -> Iterator[None]:
+    """Inside, a ValueError about what the file ``path`` holds ends the script, and its message is the reason."""
+    try:
+        yield
+    except ValueError as error:
+        raise SystemExit(f"{shown(path)} cannot be used: {error}. {what_to_do}") from None
 
 
-def load_weights(model: nn.Module, weights: dict, path: Path, what_to_do: str) -> None:
-    """Put the ``weights`` of the file ``path`` into ``model``; SystemExit if they are those of another network."""
+def load_weights(model: nn.Module, weights: dict) -> None:
+    """Put ``weights`` into ``model``; ValueError: they are those of another network, or not finite."""
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         name = type(getattr(model, "module", model)).__name__  # of an average, what it averages
-        refuse(path, f"it holds the weights of another network than {name}", what_to_do)
+        raise ValueError(f"it holds the weights of another network than {name}") from None
     if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
-        refuse(path, f"its {broken[0]} is not finite", what_to_do)
+        raise ValueError(f"its {broken[0]} is not finite")
 
 
 def copy_of_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -119,13 +121,10 @@ def load_best(model: nn.Module, run: Run) -> dict:
     path = run.files.best
     what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
     best = load(path, {"epoch": int, "val_accuracy": float}, what_to_do)
-    if problem := records.problem_of_config(best.get("config"), run.settings):
-        refuse(path, problem, what_to_do)
-    load_weights(model, best.get("model"), path, what_to_do)
-    try:
+    with usable(path, what_to_do):
+        records.check_config(best.get("config"), run.settings)
+        load_weights(model, best.get("model"))
         check_network(model, best["config"]["network"], run.settings.image_size)
-    except ValueError as error:
-        refuse(path, str(error), what_to_do)
     return best
 
 
@@ -142,10 +141,11 @@ def load_state(path: Path, wanted: Settings) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used, or is of a run with other settings."""
     parts = {"format": int, "best": dict, "model": dict, "optimizer": {"state": dict}}
     state = load(path, parts | {"history": records.HISTORY, "environments": [records.ENVIRONMENT]}, START_ANEW)
-    if state["format"] != STATE_FORMAT:
-        refuse(path, "another version of these scripts left it, which can go on with it", START_ANEW)
-    if problem := records.problem_of_config(state.get("config"), wanted) or records.problem_of_history(state):
-        refuse(path, problem, START_ANEW)
+    with usable(path, START_ANEW):
+        if state["format"] != STATE_FORMAT:
+            raise ValueError("another version of these scripts left it, which can go on with it")
+        records.check_config(state.get("config"), wanted)
+        records.check_history(state)
     return state
 
 
@@ -155,27 +155,27 @@ def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dic
     Returns the best weights so far. Of the optimizer's state only its moments are restored: all else is as the settings
     say. Raises SystemExit: the state cannot be used, or is of other settings, images or another network.
     """
-    wanted = settings_of(record["config"])
-    state = load_state(path, wanted)
-    if state["config"] != record["config"]:
-        same_network = state["config"]["network"] == record["config"]["network"]
-        refuse(path, f"it is of a run with {'other images' if same_network else 'another network'}", START_ANEW)
-    load_weights(model, state["best"], path, START_ANEW)
-    load_weights(learner.model, state["model"], path, START_ANEW)
-    if learner.average:
-        load_weights(learner.average, state.get("average"), path, START_ANEW)
-    if state["history"] and not restore_moments(learner.optimizer, state["optimizer"], MOMENTS[wanted.optimizer]):
-        refuse(path, "its optimizer is that of another network", START_ANEW)
+    state = load_state(path, settings_of(record["config"]))
+    config = state["config"]
+    with usable(path, START_ANEW):
+        if config != record["config"]:
+            same_network = config["network"] == record["config"]["network"]
+            raise ValueError(f"it is of a run with {'other images' if same_network else 'another network'}")
+        load_weights(model, state["best"])
+        load_weights(learner.model, state["model"])
+        if learner.average:
+            load_weights(learner.average, state.get("average"))
+        if state["history"] and not restore_moments(learner.optimizer, state["optimizer"]):
+            raise ValueError("its optimizer is that of another network")
     record |= {name: state[name] for name in ("environments", "history")}
     return state["best"]
 
 
-def restore_moments(optimizer: torch.optim.Optimizer, saved: dict, names: tuple[str, ...]) -> bool:
+def restore_moments(optimizer: torch.optim.Optimizer, saved: dict) -> bool:
     """Set the optimizer's moments to what they were; False: they are not those of its weights."""
-    try:
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
-    except ValueError:
-        return False
+    sgd = isinstance(optimizer, torch.optim.SGD)
+    names = ("momentum_buffer",) if sgd else ("step", "exp_avg", "exp_avg_sq")  # of what it keeps for a weight
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
     for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
         for name in names:
             moment = optimizer.state[weight].get(name, torch.tensor(math.nan))

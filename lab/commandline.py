@@ -53,16 +53,15 @@ def parse(script: str, description: str, task: Settings, recipe: Settings, argv:
 
 def add_settings(parser: argparse.ArgumentParser, task: Settings, recipe: Settings) -> None:
     """A flag for each setting, in two groups; only the flags that are given become attributes."""
-    reported = parser.add_argument_group("what the lab report names")
-    unreported = parser.add_argument_group("what it does not name, or only the recipe changes")
+    said = parser.add_argument_group("what the lab report names")
+    unsaid = parser.add_argument_group("what it does not name, or only the recipe changes")
     for it in fields(Settings):
         kind, plain, with_recipe = it.metadata["kind"], *(value_text(getattr(base, it.name)) for base in (task, recipe))
-        known = "unreported" not in it.metadata
+        known = "unsaid" not in it.metadata
         how = {"type": kind.parse, "metavar": kind.metavar} if kind else {"action": "store_true"}
         usual = f" ({plain})" if known and plain == with_recipe else f" ({plain}; with --recipe {with_recipe})"
-        group = reported if known else unreported
         help = it.metadata["help"] + usual * bool(kind)
-        group.add_argument(option(it.name), dest=it.name, default=argparse.SUPPRESS, help=help, **how)
+        (said if known else unsaid).add_argument(option(it.name), default=argparse.SUPPRESS, help=help, **how)
 
 
 def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
@@ -85,9 +84,8 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
 
 def parser_for(description: str) -> argparse.ArgumentParser:
     """A parser that refuses wrong flags in one line, with exit code 2."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=as_written, allow_abbrev=False)
     parser.error = console.refuse
     return parser
 
@@ -133,10 +131,8 @@ def open_run(
 
 
 def needs_the_sample(run: Run) -> bool:
-    """Whether a run must do with the sample, because CIFAR-10 is not there and cannot be downloaded.
-
-    Never where the user has named a directory, or where a part of CIFAR-10 is: then its reader says what is wrong.
-    """
+    """Whether a run must do with the sample, because CIFAR-10 is not there and cannot be downloaded."""
+    # Never where the user has named a directory, or where a part of CIFAR-10 is: then its reader says what is wrong.
     given = run.data_dir or run.settings.sample or run.mode == "dry-run" or (run.settings.limit or 0) > SAMPLE_IMAGES
     if given or not run.trains or run.files.state.exists() or cifar10.parts_of(cifar10.find()):
         return False
@@ -175,16 +171,13 @@ def told_in_one_line(what_next: Callable[[BaseException], str], device: object =
 
 def cause_of(error: BaseException, device: object) -> str | None:
     """What happened, in a sentence; None for an error that no user can cause."""
-    match error:
-        case KeyboardInterrupt():
-            return "Interrupted."
-        case FloatingPointError():
-            return str(error)
-        case OSError():
-            if error.filename:
-                return f"{error.strerror}: {shown(Path(error.filename))}."
-            missing = isinstance(error, FileNotFoundError)  # a folder for temporary files, which the message names
-            return f"{error.strerror or error}{'' if missing else ': standard output'}."
+    if isinstance(error, (KeyboardInterrupt, FloatingPointError)):
+        return "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+    if isinstance(error, OSError):
+        if error.filename:
+            return f"{error.strerror}: {shown(Path(error.filename))}."
+        missing = isinstance(error, FileNotFoundError)  # a folder for temporary files, which the message names
+        return f"{error.strerror or error}{'' if missing else ': standard output'}."
     return f"The memory of {device} is full." if checkpoint.is_full_memory(error) else None
 
 
@@ -199,11 +192,9 @@ def signals_as_exceptions() -> Iterator[None]:
             last = time.monotonic()
             raise KeyboardInterrupt(number)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set a handler
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, interrupt)
+    here = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    heeded = [it for it in (signal.SIGINT, signal.SIGTERM) if here and signal.getsignal(it) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:

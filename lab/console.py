@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,10 +37,7 @@ def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environ
 
 
 def tell_what_is_there(run: Run) -> None:
-    """Say what there is of a run that is about to be trained: unfinished, finished, or nothing to resume.
-
-    Raises SystemExit: it is unfinished, and its user has to decide what becomes of it; or it cannot be used.
-    """
+    """Say what there is of a run to be trained; SystemExit: it is unfinished, and its user decides what comes of it."""
     if run.files.state.exists() and run.mode == "train":
         history = checkpoint.load_state(run.files.state, run.settings)["history"]
         best = f", the best validation accuracy is {best_of(history)['val_accuracy']:.4f}" if history else ""
@@ -57,8 +54,7 @@ def tell_what_is_there(run: Run) -> None:
 def print_changes(environments: list[dict], now: dict) -> None:
     """Say in what the conditions of a run that goes on differ from those of its last epoch."""
     before = environments[-1] if environments else now
-    changes = [f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
-    if changes:
+    if changes := [f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]:
         print(f"Resuming under other conditions, so the numbers may differ a little: {', '.join(changes)}")
 
 
@@ -80,13 +76,13 @@ def print_written(*paths: Path) -> None:
 
 def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
     """Say what a result on the sample of CIFAR-10 is worth, and how to train on all of it, if ``is_there`` or not."""
-    test_images = sum(map(sum, result["confusion_matrix"]))
-    train, _ = images_of(run.settings)
+    train, test_images = images_of(run.settings)[0], sum(map(sum, result["confusion_matrix"]))
+    on_all = replace(run, settings=replace(run.settings, sample=False, limit=None))
     print(
         f"This was the sample of CIFAR-10. With {train:,} images to train instead of 45,000, the network is far from\n"
         f"what it can be. And on {test_images} test images, the accuracy has a standard error of up to "
         f"{0.5 / math.sqrt(test_images):.3f}.\n"
-        f"On all of it{', after a download of 170 MB' * (not is_there)}: {run.command_with(sample=False, limit=None)}"
+        f"On all of it{', after a download of 170 MB' * (not is_there)}: {on_all.command}"
     )
 
 
@@ -145,7 +141,10 @@ class Progress(tqdm):
 
     def __init__(self, label: str, unit: str, total: int | None = None, to_follow: int = 0, **how):
         drawn = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{rate_fmt}{postfix}]"
-        disable = None if has_room() else True  # None: where there is no terminal
+        disable = None  # where there is no terminal
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, or no file
+            if not all(os.get_terminal_size(sys.stderr.fileno())):  # a terminal of no columns or no lines
+                disable = True
         super().__init__(desc=label, unit=unit, total=total, leave=False, bar_format=drawn, disable=disable, **how)
         self.label, self.piece, self.done = label, unit, 0  # a bar that draws nothing keeps neither label nor unit
         self.to_follow, self.started = to_follow, time.monotonic()
@@ -157,7 +156,7 @@ class Progress(tqdm):
         super().update(n)
         if self.disable and time.monotonic() - self.told > PAUSE:
             self.told = time.monotonic()
-            print(self.line())
+            print(f"{self.label}: {self.piece} {self.done} of {self.total}, {self.left()} left")
 
     def left(self) -> str:
         """The time that everything still takes at the pace until now, as [hours:]minutes:seconds."""
@@ -165,14 +164,3 @@ class Progress(tqdm):
             return "?"
         seconds = (time.monotonic() - self.started) / self.done
         return self.format_interval(seconds * max(0, self.total - self.done + self.to_follow))
-
-    def line(self) -> str:
-        return f"{self.label}: {self.piece} {self.done} of {self.total}, {self.left()} left"
-
-
-def has_room() -> bool:
-    """False on a terminal that says that it has no columns or no lines, where nothing can be drawn."""
-    try:
-        return all(os.get_terminal_size(sys.stderr.fileno()))
-    except (OSError, ValueError, AttributeError):  # no terminal, or no file
-        return True

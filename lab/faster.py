@@ -174,9 +174,7 @@ class RowByRow(torch.autograd.Function):
 
 
 @functools.cache
-def meetings(
-    size: Pair, kernel: Pair, stride: Pair, padding: Pair, channels: int, depth: int
-) -> tuple[list[tuple[slice, slice, slice]], int, int]:
+def meetings(size: Pair, kernel: Pair, stride: Pair, padding: Pair, channels: int, depth: int) -> tuple[list, int, int]:
     """Every meeting of a row of taps with pixels, and height and width of the result.
 
     A meeting is three ranges of columns: in the result where the product is added, in the input, and in the weight. A
@@ -199,10 +197,7 @@ def meetings(
 def windows(size: int, kernel: int, stride: int, padding: int) -> list[tuple[range, range]]:
     """For each position of a kernel along one axis, the pixels that it meets and the taps that meet them."""
     starts = range(-padding, size + padding - kernel + 1, stride)
-    return [
-        (range(max(start, 0), min(start + kernel, size)), range(max(-start, 0), min(size - start, kernel)))
-        for start in starts
-    ]
+    return [(range(max(at, 0), min(at + kernel, size)), range(max(-at, 0), min(size - at, kernel))) for at in starts]
 
 
 def taps_that_meet(size: int, kernel: int, stride: int, padding: int) -> slice:

@@ -43,17 +43,14 @@ def optimizer_for(model: nn.Module, settings: Settings) -> torch.optim.Optimizer
     """Adam (lab report, training configuration), or another.
 
     In Adam and SGD, weight decay is an L2 penalty; in AdamW it is not (Loshchilov and Hutter, "Decoupled Weight Decay
-    Regularization", 2019). SGD has Nesterov's momentum, 0.9.
+    Regularization", 2019).
     """
     kernels = [weight for weight in model.parameters() if weight.ndim > 1 or settings.decayed == "all"]
     others = [weight for weight in model.parameters() if weight.ndim <= 1 and settings.decayed != "all"]
     groups = [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    if settings.optimizer == "SGD":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True, fused=True)
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer](
-        groups, lr=settings.lr, fused=True
-    )
+    more = {"momentum": 0.9, "nesterov": True} if settings.optimizer == "SGD" else {}
+    return getattr(torch.optim, settings.optimizer)(groups, lr=settings.lr, fused=True, **more)
 
 
 def average_for(model: nn.Module, share: float) -> AveragedModel | None:

@@ -81,14 +81,11 @@ def without_tf32(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_denormals(device: torch.device) -> Iterator[None]:
-    """Inside, a CPU takes numbers below 1e-38 for zero: an L2 penalty makes millions, and they are many times slower.
-
-    See pytorch issue 51539. One parallel operation comes first: what is set reaches the worker threads that are there.
-    """
+    """Inside, a CPU takes numbers below 1e-38 for zero: L2 makes millions, many times slower (pytorch issue 51539)."""
     if device.type != "cpu":
         yield
         return
-    torch.ones(1 << 20).exp_()
+    torch.ones(1 << 20).exp_()  # a parallel operation: what is set reaches the worker threads that are there
     before = not (torch.tensor([1e-38]) * 0.01).item()
     torch.set_flush_denormal(True)
     try:

@@ -24,7 +24,6 @@ Maybe = str | None
 METRICS = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 HISTORY = [{"epoch": int} | dict.fromkeys(METRICS, float)]
 ENVIRONMENT = {"from_epoch": int, "torch": str, "device": str, "cpu": Maybe, "precision": Maybe, "threads": int}
-NETWORK = {"class": str, "parameters": int, "printed": str}
 SHAPE = {  # of a record, beside its settings; float: a finite number
     "environments": [ENVIRONMENT | {"platform": str}],
     "history": HISTORY,
@@ -62,8 +61,7 @@ def write_table(path: Path, record: dict) -> None:
 
 def note_conditions(record: dict, now: dict) -> None:
     """Add to the environments of a record those ``now``, if its last epoch is the first one trained under them."""
-    before = record["environments"][-1] if record["environments"] else {}
-    if now.items() - before.items():
+    if now.items() - [{}, *record["environments"]][-1].items():
         record["environments"].append({"from_epoch": len(record["history"])} | now)
 
 
@@ -96,8 +94,22 @@ def read_record(path: Path, run: str, settings: Settings | None = None) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ValueError("it is cut short, or no JSON") from None
-    if problem := problem_of_record(record, run, settings):
-        raise ValueError(problem)
+    if misfit(record, {"format": int}) or record["format"] != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}: it is of another version of these scripts")
+    if record.get("run") != run:
+        raise ValueError(f"it is of the run {record.get('run')}")
+    check_config(record.get("config"), settings)
+    if missing := [name for name, shape in SHAPE.items() if misfit(record.get(name), shape)]:
+        raise ValueError(f"its {missing[0]} is missing or of another kind")
+    check_history(record)
+    found, history, confusion = settings_of(record["config"]), record["history"], record["confusion_matrix"]
+    if not history or (len(history) < found.epochs and not out_of_patience(history, found)):
+        raise ValueError(f"its history has {len(history)} of {found.epochs} epochs")
+    if record["best_epoch"] != best_of(history)["epoch"]:
+        raise ValueError("its best epoch is not the best of its history")
+    right, total = sum(row[i] for i, row in enumerate(confusion[:10])), sum(map(sum, confusion))
+    if [len(row) for row in confusion] != [10] * 10 or not math.isclose(record["test_accuracy"] * total, right):
+        raise ValueError("its test accuracy is not that of its confusion matrix")
     return record
 
 
@@ -112,61 +124,36 @@ def misfit(value: object, shape: object) -> bool:
     return not isinstance(value, shape)
 
 
-def problem_of_record(record: object, run: str, settings: Settings | None) -> str | None:
-    """What does not fit together in a record, or None."""
-    if misfit(record, {"format": int}) or record["format"] != FORMAT:
-        return f"its format is not {FORMAT}: it is of another version of these scripts"
-    if record.get("run") != run:
-        return f"it is of the run {record.get('run')}"
-    if problem := problem_of_config(record.get("config"), settings):
-        return problem
-    if missing := [name for name, shape in SHAPE.items() if misfit(record.get(name), shape)]:
-        return f"its {missing[0]} is missing or of another kind"
-    found, history, confusion = settings_of(record["config"]), record["history"], record["confusion_matrix"]
-    if problem := problem_of_history(record):
-        return problem
-    if not history or (len(history) < found.epochs and not out_of_patience(history, found)):
-        return f"its history has {len(history)} of {found.epochs} epochs"
-    if record["best_epoch"] != best_of(history)["epoch"]:
-        return "its best epoch is not the best of its history"
-    right, total = sum(row[i] for i, row in enumerate(confusion[:10])), sum(map(sum, confusion))
-    if [len(row) for row in confusion] != [10] * 10 or not math.isclose(record["test_accuracy"] * total, right):
-        return "its test accuracy is not that of its confusion matrix"
-    return None
-
-
-def problem_of_config(config: object, wanted: Settings | None = None) -> str | None:
-    """What is wrong with the configuration of a record or of a checkpoint, or None."""
-    if misfit(config, {"mean": [float], "std": [float], "network": NETWORK}):
-        return "its mean, std or network is missing"
+def check_config(config: object, wanted: Settings | None = None) -> None:
+    """ValueError: this is no configuration of a record or of a checkpoint, or of other settings than are ``wanted``."""
+    if misfit(config, {"mean": [float], "std": [float], "network": {"class": str, "parameters": int, "printed": str}}):
+        raise ValueError("its mean, std or network is missing")
     if not len(config["mean"]) == len(config["std"]) == 3 or min(config["std"]) <= 0:
-        return "its mean or std is not three numbers"
+        raise ValueError("its mean or std is not three numbers")
     try:
         found = settings_of(config)
     except KeyError as error:
-        return f"it has no {error.args[0]}"
+        raise ValueError(f"it has no {error.args[0]}") from None
     for it in fields(Settings):
         if misfit(getattr(found, it.name), it.type):
-            return f"its {it.name} is of another kind"
+            raise ValueError(f"its {it.name} is of another kind")
     for name, value in (wanted or found).changes(found).items():  # TASK or RECIPE has been changed since
-        return f"it is of a run with another {name}: {getattr(found, name)!r}, not {value!r}"
-    return None
+        raise ValueError(f"it is of a run with another {name}: {getattr(found, name)!r}, not {value!r}")
 
 
-def problem_of_history(record: dict) -> str | None:
-    """What does not fit together in the epochs of a record or of a state, or None."""
+def check_history(record: dict) -> None:
+    """ValueError: the epochs of a record or of a state do not fit together, or not its settings."""
     history, settings = record["history"], settings_of(record["config"])
     steps = steps_of(images_of(settings)[0], settings.batch_size)
     if len(history) > settings.epochs:
-        return f"its history has {len(history)} of {settings.epochs} epochs"
+        raise ValueError(f"its history has {len(history)} of {settings.epochs} epochs")
     for number, epoch in enumerate(history, 1):
         if epoch["epoch"] != number:
-            return f"in its history, epoch {number} is missing"
+            raise ValueError(f"in its history, epoch {number} is missing")
         if not math.isclose(epoch["learning_rate"], rate_of(settings, steps * (number - 1), steps)):
-            return f"in its history, the learning rate of epoch {number} is not that of its settings"
+            raise ValueError(f"in its history, the learning rate of epoch {number} is not that of its settings")
         if settings.growth and epoch.get("image_size") != size_of(settings, number):
-            return f"in its history, the image size of epoch {number} is not that of its settings"
+            raise ValueError(f"in its history, the image size of epoch {number} is not that of its settings")
     starts = [environment["from_epoch"] for environment in record["environments"]]
     if starts[:1] != [1][: len(history)] or starts != sorted(set(starts)) or max(starts, default=0) > len(history):
-        return "its environments are not those of its epochs"
-    return None
+        raise ValueError("its environments are not those of its epochs")

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -96,10 +96,6 @@ class Run:
         places += [("output_dir", self.output_dir, ROOT)]
         given = [word for name, place, usual in places if place != usual for word in (option(name), typed(place))]
         return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
-
-    def command_with(self, **settings: object) -> str:
-        """What to type here to train it with other values of these settings."""
-        return replace(self, settings=replace(self.settings, **settings)).command
 
 
 def contradictions(it: Settings, task: Settings) -> dict[str, str]:

@@ -8,7 +8,6 @@ from lab.settings import STEP_SIZE, Settings
 GAMMA = 0.5  # of StepLR: the learning rate is halved (lab report, training configuration)
 START, END = 1 / 25, 1 / 250_000  # of the highest rate of a cycle: the rates of its first and of its last step
 SAMPLE_IMAGES = 2_250  # to train, in the sample of CIFAR-10
-SMALLEST, GROWTH_STEP = 32, 16  # height and width of CIFAR-10's images, and by how much growing images grow
 
 
 def best_of(history: Sequence[dict]) -> dict:
@@ -21,10 +20,8 @@ def best_of(history: Sequence[dict]) -> dict:
 
 def out_of_patience(history: Sequence[dict], settings: Settings) -> bool:
     """Whether the last epochs, as many as ``settings.patience`` says, brought no new best; never if it is None."""
-    if not settings.patience or not history:
-        return False
-    if size_of(settings, len(history)) < size_of(settings, settings.epochs):  # larger images bring the next best
-        return False
+    if not settings.patience or not history or size_of(settings, len(history)) < settings.image_size:
+        return False  # where images still grow, larger ones bring the next best
     return len(history) - best_of(history)["epoch"] >= settings.patience
 
 
@@ -61,7 +58,7 @@ def size_of(settings: Settings, epoch: int) -> int:
     """
     if not settings.growth:
         return settings.image_size
-    smaller = range(SMALLEST, settings.image_size, GROWTH_STEP)
+    smaller = range(32, settings.image_size, 16)
     passed = int(epoch / (settings.growth * settings.epochs) * len(smaller))
     return smaller[passed] if passed < len(smaller) else settings.image_size
 

@@ -1,6 +1,8 @@
 """Every setting once: its flag, its word in a run's name, its title, its help and its line in a record."""
 
 import argparse
+import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
@@ -30,7 +32,7 @@ class Number(NamedTuple):
         return value
 
 
-class Choice(NamedTuple):
+class Word(NamedTuple):
     """What stands behind a flag: one of the words of ``metavar``."""
 
     metavar: str
@@ -41,18 +43,19 @@ class Choice(NamedTuple):
         return text
 
 
-def setting(default: object, word: str, title: str, help: str, kind: Number | Choice | None = None, **more) -> object:
+def setting(default: object, word: str, title: str, help: str, kind: Number | Word | None = None, **more) -> object:
     """A field of :class:`Settings`.
 
     ``word`` stands for it in a run's name, ``title`` above a picture; ``{}`` in both is its value. A setting without a
-    ``kind`` is a switch. ``unreported=True``: the lab report does not mention it. ``before=...``: what all runs did
+    ``kind`` is a switch. ``unsaid=True``: the lab report does not mention it. ``before=...``: what all runs did
     before there was this setting, and so what a record means that lacks it, whatever the default becomes.
     """
     return field(default=default, metadata={"word": word, "title": title, "help": help, "kind": kind, **more})
 
 
-unreported = partial(setting, unreported=True)
-SHARE = Number("SHARE", float, 0, 1)
+unsaid = partial(setting, unsaid=True)
+SHARE, P, X = (Number(metavar, float, 0, 1) for metavar in ("SHARE", "P", "X"))
+count = partial(Number, "N", int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,71 +71,45 @@ class Settings:
     constant_lr: bool = setting(
         False, "constant-lr", "constant rate", f"never halve the learning rate (else every {STEP_SIZE} epochs)"
     )
-    batch_size: int = setting(64, "batch{}", "batches of {}", "images in a step", Number("N", int, 2, 45_000))
-    first_weights: str = unreported(
-        "pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's for convolutions", Choice("pytorch|he")
+    batch_size: int = setting(64, "batch{}", "batches of {}", "images in a step", count(2, 45_000))
+    first_weights: str = unsaid(
+        "pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's for convolutions", Word("pytorch|he")
     )
-    optimizer: str = unreported("Adam", "opt{}", "{}", "SGD has Nesterov's momentum, 0.9", Choice("Adam|AdamW|SGD"))
-    weight_decay: float = unreported(
+    optimizer: str = unsaid("Adam", "opt{}", "{}", "SGD has Nesterov's momentum, 0.9", Word("Adam|AdamW|SGD"))
+    weight_decay: float = unsaid(
         0.0, "decay{}", "weight decay {}", "in Adam and SGD an L2 penalty", Number("X", float, 0, 10)
     )
-    decayed: str = unreported(
-        "all", "decayed-{}", "decay of {}", "which weights decay: kernels and matrices alone?", Choice("all|kernels")
+    decayed: str = unsaid(
+        "all", "decayed-{}", "decay of {}", "which weights decay: kernels and matrices alone?", Word("all|kernels")
     )
-    warmup: float = unreported(
+    warmup: float = unsaid(
         0.0, "warmup{}", "warmup {}", "share of the steps in which the rate rises; then it falls; 0: StepLR", SHARE
     )
-    label_smoothing: float = unreported(
-        0.0,
-        "smooth{}",
-        "label smoothing {}",
-        "what a target takes from the true class, for all ten",
-        Number("X", float, 0, 1),
+    label_smoothing: float = unsaid(
+        0.0, "smooth{}", "label smoothing {}", "what a target takes from the true class, for all ten", X
     )
-    dropout: float = unreported(
-        0.0,
-        "dropout{}",
-        "dropout {}",
-        "chance of each input of the last layer to be left out",
-        Number("P", float, 0, 1),
+    dropout: float = unsaid(0.0, "dropout{}", "dropout {}", "chance of each input of the last layer to be left out", P)
+    average: float = unsaid(
+        0.0, "average{}", "average {}", "what a mean of the weights keeps of itself in a step; 0: none", X
     )
-    average: float = unreported(
-        0.0,
-        "average{}",
-        "average {}",
-        "what a mean of the weights keeps of itself in a step; 0: none",
-        Number("X", float, 0, 1),
-    )
-    rotation: float = unreported(
+    rotation: float = unsaid(
         15.0, "rotation{}", "rotation {}", "largest random rotation", Number("DEGREES", float, 0, 180)
     )
-    validation: str = unreported(
-        "augmented",
-        "{}-val",
-        "{} validation",
-        "whether validation images are augmented, too",
-        Choice("augmented|plain"),
+    validation: str = unsaid(
+        "augmented", "{}-val", "{} validation", "whether validation images are augmented, too", Word("augmented|plain")
     )
-    statistics: str = unreported(
-        "first", "stats-{}", "statistics: {}", "normalize by the first training image or all", Choice("first|all")
+    statistics: str = unsaid(
+        "first", "stats-{}", "statistics: {}", "normalize by the first training image or all", Word("first|all")
     )
-    image_size: int = unreported(
-        32, "size{}", "size {}", "height and width that images are enlarged to", Number("N", int, 32, 256)
-    )
-    growth: float = unreported(
-        0.0, "growth{}", "growth {}", "share of the epochs in which images grow to that size", SHARE
-    )
-    epochs: int = setting(80, "epochs{}", "{} epochs", "passes over the training images", Number("N", int, 1, 100_000))
+    image_size: int = unsaid(32, "size{}", "size {}", "height and width that images are enlarged to", count(32, 256))
+    growth: float = unsaid(0.0, "growth{}", "growth {}", "share of the epochs in which images grow to that size", SHARE)
+    epochs: int = setting(80, "epochs{}", "{} epochs", "passes over the training images", count(1, 100_000))
     patience: int | None = setting(
-        None, "patience{}", "patience {}", "stop after N epochs without a new best", Number("N", int, 1, 100_000)
+        None, "patience{}", "patience {}", "stop after N epochs without a new best", count(1, 100_000)
     )
-    seed: int = setting(0, "seed{}", "seed {}", "seed of everything random", Number("N", int, 0, 2**31 - 1))
+    seed: int = setting(0, "seed{}", "seed {}", "seed of everything random", count(0, 2**31 - 1))
     limit: int | None = setting(
-        None,
-        "limit{}",
-        "{} images",
-        "a quick look: N images, N/10 to validate, N/10 to test",
-        Number("N", int, 10, 45_000),
+        None, "limit{}", "{} images", "a quick look: N images, N/10 to validate, N/10 to test", count(10, 45_000)
     )
     sample: bool = setting(False, "sample", "sample", "train on the sample of CIFAR-10 that is here: no download")
     float32: bool = setting(False, "float32", "float32", "train in float32, also where the device has bfloat16")
@@ -170,13 +147,9 @@ def run_name(task: str, changes: Mapping[str, object]) -> str:
 
 def titles(name: str) -> list[str]:
     """The settings in a run's name, in words: of ``task2_resnet18_no-aug_seed1`` "no augmentation" and "seed 1"."""
-    found = []
-    for word in reversed(name.split("_")):
-        title = next(filter(None, (title_of(it, word) for it in fields(Settings))), None)
-        if title is None:
-            break
-        found.insert(0, title)
-    return found
+    words = reversed(name.split("_"))  # until one that is no setting: there ends the task's name
+    found = (next(filter(None, (title_of(it, word) for it in fields(Settings))), None) for word in words)
+    return [*itertools.takewhile(bool, found)][::-1]
 
 
 def title_of(setting: Field, word: str) -> str | None:
@@ -184,10 +157,7 @@ def title_of(setting: Field, word: str) -> str | None:
     before, place, after = setting.metadata["word"].partition("{}")
     if not place:
         return setting.metadata["title"] if word == before else None
-    if not (word.startswith(before) and word.endswith(after)):
-        return None
-    try:
-        value = setting.metadata["kind"].parse(word[len(before) : len(word) - len(after)])
-    except argparse.ArgumentTypeError:
-        return None
-    return setting.metadata["title"].format(value_text(value))
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if word.startswith(before) and word.endswith(after):
+            value = setting.metadata["kind"].parse(word[len(before) : len(word) - len(after)])
+            return setting.metadata["title"].format(value_text(value))
