@@ -1,7 +1,7 @@
 """What both tasks share, in the order in which a run needs it.
 
 Data, augmentation, StepLR training with best-validation checkpointing, evaluation, results, plots. The ``main`` of a
-task script tells the story of a run; ``lab/`` has what both stand on, and what a reader may skip at first.
+task script shows the steps of a run; ``lab/`` has what both stand on, and what a reader may skip at first.
 """
 
 import math
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab import checkpoint, cifar10, console, diagnosis, drawing, faster, photos, precision, record, summary
+from lab import checkpoint, cifar10, console, diagnosis, drawing, faster, photos, precision, summary
+from lab import record as records
 from lab.drawing import save_figure
 from lab.files import shown
 from lab.learner import EVERY, Learner, learner_for
@@ -42,7 +43,7 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:
-    """Print the configuration and, of a new run, the table of layers and FLOPs; draw the picture of the network."""
+    """Print the configuration and, for a new run, the table of layers and FLOPs; draw the picture of the network."""
     console.print_configuration(run, dataset.mean, dataset.std, precision.environment(run.device, run.precision))
     if not run.goes_on:
         summary.print_summary(model, run.settings.image_size)
@@ -55,7 +56,7 @@ SPLIT, WEIGHTS, TRAINING, VALIDATION, DROPOUT = range(5)
 
 
 def seed_for(seed: int, epoch: int, purpose: int) -> int:
-    """A seed of its own for every purpose in every epoch; of 32 bits, for torch's CPU generator takes no more."""
+    """A seed of its own for every purpose in every epoch: 32 bits, for torch's CPU generator uses no more."""
     return int(np.random.SeedSequence((seed, epoch, purpose)).generate_state(1)[0])
 
 
@@ -77,7 +78,7 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
 
     The training set is split nine to one, at random by the seed. Mean and standard deviation per channel are those of
     its first image, as in the lab report's training configuration, or of the images to train.
-    Raises SystemExit: CIFAR-10 cannot be had.
+    Raises SystemExit: CIFAR-10 is not there, and cannot be downloaded.
     """
     settings = run.settings
     images, labels = read_images(run, train=True)
@@ -194,41 +195,42 @@ def augment(images: Tensor, augmentation: Tensor) -> Tensor:
 
 
 def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> dict:
-    """Train ``model``, leave it with the weights of its best epoch, and return the record of that (without a test).
+    """Train ``model``, leave it with the weights of its best epoch, and return the run's record, without test results.
 
     Adam, cross-entropy, StepLR (lab report, training configuration), or as the settings say. After each epoch a state
-    with the best weights so far is saved; the curves are drawn at most every 15 seconds. With --resume, it goes on from
-    that state. If the weights are averaged, the average is validated, and kept.
+    with the best weights so far is saved: those with the highest validation accuracy, of equals the earliest. With
+    --resume, it goes on from that state. If the weights are averaged, the average is validated, and kept.
     Raises FloatingPointError: a loss is not finite; SystemExit: the state cannot be used; OSError: a write fails.
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
+    # It trains in the place of ``model``: it computes the same, and has the same state_dict.
     rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))
     learner = learner_for(rebuilt, settings, steps_of(len(train_set.labels), settings.batch_size))
-    so_far = record.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
+    record = records.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
-    if run.goes_on:
-        best = checkpoint.restore(run.files.state, so_far, model, learner)
-        console.print_changes(so_far["environments"], conditions)
-    checkpoint.save_state(run.files.state, so_far, best, learner)  # now, so that --resume goes on with what has begun
-    history = so_far["history"]
+    if run.goes_on:  # history and environments of the record, and all that trains, become what they were
+        best = checkpoint.restore(run.files.state, record, model, learner)
+        console.print_changes(record["environments"], conditions)
+    checkpoint.save_state(run.files.state, record, best, learner)  # so --resume works before the first epoch ends
+    history = record["history"]
     print("Loss and accuracy of each epoch (*: the best validation accuracy so far), time left:")
     while len(history) < settings.epochs and not out_of_patience(history, settings):
         metrics = train_and_validate(learner, train_set, val_set, run, epoch=len(history) + 1)
         history.append(metrics)
-        record.note_conditions(so_far, conditions)
+        records.note_conditions(record, conditions)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
-        checkpoint.save_state(run.files.state, so_far, best, learner)
-        record.write_table(run.files.live_table, so_far)
+        checkpoint.save_state(run.files.state, record, best, learner)
+        records.write_table(run.files.live_table, record)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
-            save_figure(run.files.live, run.name, draw_curves, so_far)
+            save_figure(run.files.live, run.name, draw_curves, record)
             drawn = time.monotonic()
         console.print_epoch(history, settings)
     model.load_state_dict(best)
-    so_far["best_epoch"] = best_of(history)["epoch"]
-    so_far["val_accuracy_plain"] = score(predict_logits(model, val_set), val_set.labels)[1]
-    return so_far
+    record["best_epoch"] = best_of(history)["epoch"]
+    record["val_accuracy_plain"] = score(predict_logits(model, val_set), val_set.labels)[1]  # in float32, as the test
+    return record
 
 
 def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, run: Run, epoch: int) -> dict:
@@ -250,11 +252,11 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
 
 
 def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
-    """Train for one epoch; return mean loss and accuracy over the samples as they were trained on."""
+    """Train for one epoch; return mean loss and accuracy, measured while it trains."""
     settings, steps, rate = run.settings, learner.steps, learner.set_rate(learner.steps * (epoch - 1))
     torch.manual_seed(seed_for(settings.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, settings, epoch, TRAINING)
-    order = order[: steps * settings.batch_size]
+    order = order[: steps * settings.batch_size]  # without a last batch of one image
     # The sums stay on the device, so that a GPU waits for the host once a second, not in every step.
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     autocast = precision.autocast(run.device, run.precision)
@@ -280,7 +282,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch.autocast) -> tuple[Tensor, Tensor]:
-    """One step of the optimizer; return the mean loss, and the logits [B, 10], as they were before it."""
+    """One step of the optimizer; return mean loss and logits [B, 10], computed before the weights change."""
     smoothing = learner.settings.label_smoothing
     with autocast:
         logits = learner.model(images)
@@ -288,7 +290,7 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch
     learner.optimizer.zero_grad()
     loss.backward()
     learner.optimizer.step()
-    logits = logits.detach()  # the loss is returned without smoothing, so that it compares with that of validation
+    logits = logits.detach()  # the returned loss is not smoothed, to be comparable with the validation loss
     return (F.cross_entropy(logits, labels) if smoothing else loss.detach()), logits
 
 
@@ -329,7 +331,7 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
     both = logits.softmax(1) + mirrored.softmax(1)
     predicted, confidence = logits.argmax(1), logits.softmax(1).amax(1)
     ranked = confidence.argsort(descending=True, stable=True)
-    wrong = ranked[(predicted != dataset.labels)[ranked]][: record.MISTAKES]
+    wrong = ranked[(predicted != dataset.labels)[ranked]][: records.MISTAKES]
     rows = zip(wrong.tolist(), predicted[wrong].tolist(), confidence[wrong].tolist(), strict=True)
     mistakes = [{"index": index, "predicted": guess, "probability": share} for index, guess, share in rows]
     result = {"test_loss": loss, "test_accuracy": accuracy, "test_accuracy_mirrored": score(both, dataset.labels)[1]}
@@ -340,30 +342,31 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
 # ---------------------------------------------------------------- results
 
 
-def finish(model: nn.Module, result: dict, test_set: Dataset, run: Run) -> None:
-    """Give a finished run its files, from the best weights in ``model``, and print its ``result``."""
-    result["config"]["network"]["logits"] = checkpoint.logits_of_one_image(model, run.settings.image_size)
-    pictures, best = pictures_of(result, test_set, run), best_of(result["history"])
+def finish(model: nn.Module, record: dict, test_set: Dataset, run: Run) -> None:
+    """Give a finished run its files, from the best weights in ``model`` and its complete record; print its result."""
+    # With them, another network with the same layers is recognized.
+    record["config"]["network"]["logits"] = checkpoint.logits_of_one_image(model, run.settings.image_size)
+    pictures, best = pictures_of(record, test_set, run), best_of(record["history"])
     for path, picture in pictures.items():
         save_figure(path, run.name, *picture)
-    record.write_table(run.files.table, result)
-    record.write_record(run.files.record, result)
-    weights = {"model": checkpoint.copy_of_weights(model), "config": result["config"]}
+    records.write_table(run.files.table, record)
+    records.write_record(run.files.record, record)
+    weights = {"model": checkpoint.copy_of_weights(model), "config": record["config"]}
     weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
     checkpoint.save(run.files.best, weights, run.name)
     for path in (run.files.live, run.files.live_table, run.files.state):  # the state goes last: a crash loses nothing
         path.unlink(missing_ok=True)
-    print(f"Best epoch: {best['epoch']} of {len(result['history'])}, validation accuracy {best['val_accuracy']:.4f}")
+    print(f"Best epoch: {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
     console.print_written(run.files.best, run.files.record, run.files.table, *pictures, run.network_picture)
-    print_result(result, run)
+    print_result(record, run)
 
 
-def print_result(result: dict, run: Run) -> None:
+def print_result(record: dict, run: Run) -> None:
     """Print what the curves show, what a result on the sample is worth and, last, the result as the report does."""
-    diagnosis.print_reading(result)
+    diagnosis.print_reading(record)
     if run.settings.sample and run.mode != "dry-run":
-        console.print_sample_note(result, run, is_there=bool(cifar10.parts_of(cifar10.find(run.data_dir))))
-    console.print_test(result, run)
+        console.print_sample_note(record, run, is_there=bool(cifar10.parts_of(cifar10.find(run.data_dir))))
+    console.print_test(record, run)
 
 
 def reuse(model: nn.Module, run: Run) -> None:
@@ -393,7 +396,7 @@ def predict(model: nn.Module, run: Run) -> None:
         dataset = dataset_of(image[None], torch.zeros(1, dtype=torch.int64), config, run)
         likeliest = predict_logits(model, dataset)[0].softmax(0).topk(3)
         classes = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        print(f"{path}: {', '.join(f'{record.CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
+        print(f"{path}: {', '.join(f'{records.CLASSES[number]} {probability:.1%}' for number, probability in classes)}")
     if unreadable:
         raise SystemExit(1)
 
@@ -401,19 +404,19 @@ def predict(model: nn.Module, run: Run) -> None:
 def show_result(model: nn.Module, run: Run) -> None:
     """Print the result of a finished run from its record, and draw its pictures if they are missing."""
     with checkpoint.usable(run.files.record, f"To train it: {run.command}"):
-        result = record.read_record(run.files.record, run.name, run.settings)
-        checkpoint.check_network(model, result["config"]["network"])
-    print(f"{run.name} has finished, with its best epoch {result['best_epoch']}: see {shown(run.files.record)}")
+        record = records.read_record(run.files.record, run.name, run.settings)
+        checkpoint.check_network(model, record["config"]["network"])
+    print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
     test_set = None
     if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):
-        test_set = load_test_set(result["config"], run)
-    pictures = pictures_of(result, test_set, run)
+        test_set = load_test_set(record["config"], run)
+    pictures = pictures_of(record, test_set, run)
     pictures[run.network_picture] = summary.draw_network, model, run.settings.image_size
     for path, picture in pictures.items():
         if not path.exists():
             save_figure(path, run.name, *picture)
             console.print_written(path)
-    print_result(result, run)
+    print_result(record, run)
 
 
 # ---------------------------------------------------------------- plots

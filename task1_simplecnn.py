@@ -1,6 +1,6 @@
 """Task 1: a CNN of three convolutional blocks on CIFAR-10 (lab report, questions 1 to 3).
 
-    python task1_simplecnn.py                  the original's configuration: 80 epochs, batches of 128, Adam, StepLR
+    python task1_simplecnn.py                  the report's configuration: 80 epochs, batches of 128, Adam, StepLR
     python task1_simplecnn.py --recipe         the same network, trained as one would today
     python task1_simplecnn.py --test           the test accuracy of the saved model again
     python task1_simplecnn.py --predict a.jpg  what a picture shows, by the saved model
@@ -19,7 +19,7 @@ import common
 from lab.commandline import open_run
 from lab.settings import Settings
 
-TASK = Settings(  # the original's configuration and, where it is silent, what we chose
+TASK = Settings(  # the lab report's configuration and, where it gives none, our choice
     batch_size=128,
     dropout=0.5,  # the layer is in the original's table, its probability is not
 )
@@ -28,16 +28,16 @@ RECIPE = replace(  # --recipe: what one would choose today, and why; REPORT.md t
     recipe=True,
     epochs=80,  # a schedule that ends at 0 uses all the epochs that it is given
     optimizer="AdamW",  # Adam, whose weight decay does not depend on the size of the gradients
-    lr=0.01,  # the highest rate, ten times the original's: in as many epochs, larger steps learn more
+    lr=0.01,  # the highest rate, ten times the original's: larger steps learn more in the same number of epochs
     warmup=0.2,  # of all steps: the rate rises first, while the weights are still far from any use
-    weight_decay=0.05,  # keeps the weights small, and so the steps large beside them
-    decayed="kernels",  # biases and batch norm's scales and shifts do no harm
-    label_smoothing=0.1,  # 0.91 for the true class, 0.01 for each other one: so certainty has no reward
+    weight_decay=0.05,  # keeps the weights small, so that each step is large relative to them
+    decayed="kernels",  # biases and batch norm's scales and shifts need no decay
+    label_smoothing=0.1,  # 0.91 for the true class, 0.01 for each other: overconfidence is not rewarded
     dropout=0.0,  # this network is small: dropout keeps it from learning what it could
     average=0.999,  # the mean of the last weights has less of the noise of single steps
     rotation=0.0,  # moved and mirrored images are enough; turned ones have jagged edges and black corners
     validation="plain",  # choose by images like those of the test
-    statistics="all",  # centred inputs, of the spread for which the first weights are made
+    statistics="all",  # inputs with mean 0 and deviation 1, for which the first weights are made
 )
 
 
@@ -78,9 +78,9 @@ def main(argv: list[str] | None = None) -> None:
             return common.reuse(model, run)
         train_set, val_set, test_set = common.load_data(run)
         common.describe(model, train_set, run)
-        result = common.train(model, train_set, val_set, run)
-        result |= common.evaluate(model, test_set)
-        common.finish(model, result, test_set, run)
+        record = common.train(model, train_set, val_set, run)
+        record |= common.evaluate(model, test_set)
+        common.finish(model, record, test_set, run)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import common
 from lab.commandline import open_run
 from lab.settings import Settings
 
-TASK = Settings(  # the original's configuration and, where it is silent, what we chose
+TASK = Settings(  # the lab report's configuration and, where it gives none, our choice
     batch_size=64,
     first_weights="he",  # as in torchvision
 )
@@ -36,13 +36,13 @@ RECIPE = replace(  # --recipe: what one would choose today, and why
     optimizer="SGD",  # with Nesterov's momentum: for residual networks, it still ends higher than Adam
     lr=0.1,  # the highest rate
     warmup=0.2,  # of all steps: the rate rises first, while the weights are still far from any use
-    weight_decay=5e-4,  # keeps the weights small, and so the steps large beside them
-    decayed="kernels",  # biases and batch norm's scales and shifts do no harm
-    label_smoothing=0.1,  # 0.91 for the true class, 0.01 for each other one: so certainty has no reward
+    weight_decay=5e-4,  # keeps the weights small, so that each step is large relative to them
+    decayed="kernels",  # biases and batch norm's scales and shifts need no decay
+    label_smoothing=0.1,  # 0.91 for the true class, 0.01 for each other: overconfidence is not rewarded
     average=0.999,  # the mean of the last weights has less of the noise of single steps
     rotation=0.0,  # moved and mirrored images are enough; turned ones have jagged edges and black corners
     validation="plain",  # choose by images like those of the test
-    statistics="all",  # centred inputs, of the spread for which the first weights are made
+    statistics="all",  # inputs with mean 0 and deviation 1, for which the first weights are made
 )
 
 
@@ -118,9 +118,9 @@ def main(argv: list[str] | None = None) -> None:
             return common.reuse(model, run)
         train_set, val_set, test_set = common.load_data(run)
         common.describe(model, train_set, run)
-        result = common.train(model, train_set, val_set, run)
-        result |= common.evaluate(model, test_set)
-        common.finish(model, result, test_set, run)
+        record = common.train(model, train_set, val_set, run)
+        record |= common.evaluate(model, test_set)
+        common.finish(model, record, test_set, run)
 
 
 if __name__ == "__main__":

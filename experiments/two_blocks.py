@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> None:
             return common.reuse(model, run)
         train_set, val_set, test_set = common.load_data(run)
         common.describe(model, train_set, run)
-        result = common.train(model, train_set, val_set, run)
-        result |= common.evaluate(model, test_set)
-        common.finish(model, result, test_set, run)
+        record = common.train(model, train_set, val_set, run)
+        record |= common.evaluate(model, test_set)
+        common.finish(model, record, test_set, run)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def setting(default: object, word: str, title: str, help: str, kind: Number | Wo
     """A field of :class:`Settings`.
 
     ``word`` stands for it in a run's name, ``title`` above a picture; ``{}`` in both is its value. A setting without a
-    ``kind`` is a switch. ``unsaid=True``: the lab report does not mention it. ``before=...``: what all runs did
-    before there was this setting, and so what a record means that lacks it, whatever the default becomes.
+    ``kind`` is a switch. ``unsaid=True``: the lab report does not mention it. ``before=...``: the
+    value to assume for records that are older than the setting; it never changes, whatever the default becomes.
     """
     return field(default=default, metadata={"word": word, "title": title, "help": help, "kind": kind, **more})
 
@@ -60,13 +60,17 @@ count = partial(Number, "N", int)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides a run's numbers, in the order of a run's name. None and 0 mean: none of it."""
+    """What decides a run's numbers, in the order of a run's name. None and 0 switch off (but seed 0)."""
 
     recipe: bool = setting(False, "recipe", "recipe", "train the network as one would today, with the task's RECIPE")
     no_norm: bool = setting(False, "no-norm", "no normalization", "leave pixels in [0, 1] instead of normalizing them")
     no_aug: bool = setting(False, "no-aug", "no augmentation", "train and validate on the images as they are")
     lr: float = setting(
-        0.001, "lr{}", "learning rate {}", "learning rate at the start, or the highest", Number("LR", float, 1e-9, 1000)
+        0.001,
+        "lr{}",
+        "learning rate {}",
+        "initial learning rate; with --warmup the highest",
+        Number("LR", float, 1e-9, 1000),
     )
     constant_lr: bool = setting(
         False, "constant-lr", "constant rate", f"never halve the learning rate (else every {STEP_SIZE} epochs)"
@@ -80,23 +84,25 @@ class Settings:
         0.0, "decay{}", "weight decay {}", "in Adam and SGD an L2 penalty", Number("X", float, 0, 10)
     )
     decayed: str = unsaid(
-        "all", "decayed-{}", "decay of {}", "which weights decay: kernels and matrices alone?", Word("all|kernels")
+        "all", "decayed-{}", "decay of {}", "which weights decay: all, or kernels and matrices", Word("all|kernels")
     )
     warmup: float = unsaid(
         0.0, "warmup{}", "warmup {}", "share of the steps in which the rate rises; then it falls; 0: StepLR", SHARE
     )
     label_smoothing: float = unsaid(
-        0.0, "smooth{}", "label smoothing {}", "what a target takes from the true class, for all ten", X
+        0.0, "smooth{}", "label smoothing {}", "probability spread evenly over all ten classes", X
     )
     dropout: float = unsaid(0.0, "dropout{}", "dropout {}", "chance of each input of the last layer to be left out", P)
-    average: float = unsaid(
-        0.0, "average{}", "average {}", "what a mean of the weights keeps of itself in a step; 0: none", X
-    )
+    average: float = unsaid(0.0, "average{}", "average {}", "decay of the moving average of the weights; 0: none", X)
     rotation: float = unsaid(
         15.0, "rotation{}", "rotation {}", "largest random rotation", Number("DEGREES", float, 0, 180)
     )
     validation: str = unsaid(
-        "augmented", "{}-val", "{} validation", "whether validation images are augmented, too", Word("augmented|plain")
+        "augmented",
+        "{}-val",
+        "{} validation",
+        "validation images: augmented as in training, or not",
+        Word("augmented|plain"),
     )
     statistics: str = unsaid(
         "first", "stats-{}", "statistics: {}", "normalize by the first training image or all", Word("first|all")
