@@ -26,8 +26,6 @@ from lab.run import Run
 from lab.schedule import best_of, epochs_left, out_of_patience, size_of, steps_of
 from lab.settings import Settings
 
-# ---------------------------------------------------------------- a run
-
 
 def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
     """The network on ``run.device``, with the first weights of its seed."""
@@ -132,10 +130,7 @@ def statistics_of(images: Tensor) -> dict[str, Tensor]:
 def batches(
     dataset: Dataset, batch_size: int, order: Tensor, augmentation: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield normalized images [B, 3, size, size] float32 and labels [B], in the given order.
-
-    ``augmentation`` has the parameters for :func:`augment`, one row for each image of ``order``; None: as they are.
-    """
+    """Yield normalized images [B, 3, size, size] float32 and labels [B]; ``augmentation`` has a row for each image."""
     scale, shift = 1 / (255 * dataset.std), -dataset.mean / dataset.std
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
@@ -204,7 +199,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
-    # It trains in the place of ``model``: it computes the same, and has the same state_dict.
+    # what trains in the place of ``model``: it computes the same, and has the same state_dict
     rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))
     learner = learner_for(rebuilt, settings, steps_of(len(train_set.labels), settings.batch_size))
     record = records.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
@@ -323,7 +318,7 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
     """Loss and accuracy on the test images, the confusion matrix, and the mistakes made with the highest confidence.
 
     ``test_accuracy_mirrored`` is that of the mean probabilities for an image and its mirror image. A row of the
-    confusion matrix is a true class, a column a predicted class. Mistakes are at most :data:`lab.record.MISTAKES`.
+    confusion matrix is a true class, a column a predicted class.
     """
     logits = predict_logits(model, dataset)
     loss, accuracy = score(logits, dataset.labels)
@@ -344,7 +339,6 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
 
 def finish(model: nn.Module, record: dict, test_set: Dataset, run: Run) -> None:
     """Give a finished run its files, from the best weights in ``model`` and its complete record; print its result."""
-    # With them, another network with the same layers is recognized.
     record["config"]["network"]["logits"] = checkpoint.logits_of_one_image(model, run.settings.image_size)
     pictures, best = pictures_of(record, test_set, run), best_of(record["history"])
     for path, picture in pictures.items():
@@ -371,11 +365,8 @@ def print_result(record: dict, run: Run) -> None:
 
 def reuse(model: nn.Module, run: Run) -> None:
     """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
-    {"predict": predict, "test": test_again, "resume": show_result}[run.mode](model, run)
-
-
-def test_again(model: nn.Module, run: Run) -> None:
-    """Print the result of the saved best weights on the test images."""
+    if run.mode != "test":
+        return predict(model, run) if run.mode == "predict" else show_result(model, run)
     config = checkpoint.load_best(model, run)["config"]
     test_set = load_test_set(config, run)
     print(f"Data:    {source_of(run)}: {len(test_set.labels):,} images to test")

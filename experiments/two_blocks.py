@@ -1,8 +1,6 @@
-"""Two convolutional blocks instead of three: does SimpleCNN stay below 80 %, as the lab report says (question 8)?
+"""Task 1 with two convolutional blocks: does it stay below 80 %, as the lab report says (question 8)?
 
-    python experiments/two_blocks.py           trained as task 1; about an hour on one core
-
-A third task in one file. Its flags and its files are those of the others.
+python experiments/two_blocks.py           a third task in one file, with the flags of the others
 """
 
 import sys

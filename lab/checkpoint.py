@@ -33,8 +33,8 @@ def save(path: Path, checkpoint: dict, owner: str) -> None:
 def load(path: Path, shape: dict, what_to_do: str) -> dict:
     """Read a checkpoint of this :func:`shape <lab.record.misfit>`, its tensors to the CPU.
 
-    Raises SystemExit: it is missing, damaged, or not such a checkpoint; the message ends in ``what_to_do``; OSError: it
-    cannot be read; MemoryError or RuntimeError: the memory is full.
+    Raises SystemExit, whose message ends in ``what_to_do``: it is missing, damaged, or not such a checkpoint; OSError;
+    MemoryError or RuntimeError: the memory is full.
     """
     try:
         content = path.read_bytes()
@@ -150,10 +150,9 @@ def load_state(path: Path, wanted: Settings) -> dict:
 
 
 def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dict[str, torch.Tensor]:
-    """Go on from an unfinished run: set what trains, and history and environments of ``record``, to what they were.
+    """Set what trains, and history and environments of ``record``, to what they were; return the best weights so far.
 
-    Returns the best weights so far. Of the optimizer's state only its moments are restored: all else is as the settings
-    say. Raises SystemExit: the state cannot be used, or is of other settings, images or another network.
+    Only the optimizer's moments are restored: all else is as the settings say. SystemExit: the state cannot be used.
     """
     state = load_state(path, settings_of(record["config"]))
     config = state["config"]

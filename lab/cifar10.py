@@ -1,7 +1,4 @@
-"""CIFAR-10 on disk: find it, verify it, download or repair it, read it; and the sample of it that is always here.
-
-Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009); files and digests are torchvision's.
-"""
+"""CIFAR-10 (Krizhevsky, 2009): found, verified, downloaded, read; and the sample of it that is always here."""
 
 import contextlib
 import os
@@ -190,7 +187,7 @@ class Download(Progress):
     """The progress of a download, which ends with a TimeoutError if it is slow."""
 
     def __init__(self, slowest: float):
-        super().__init__("", "B", ARCHIVE_BYTES, unit_scale=True)
+        super().__init__("  CIFAR-10", "B", ARCHIVE_BYTES, unit_scale=True)
         self.slowest = slowest
 
     def update(self, n: float = 1) -> None:
@@ -198,6 +195,3 @@ class Download(Progress):
         seconds = time.monotonic() - self.started
         if seconds > GRACE and self.done < self.slowest * seconds:
             raise TimeoutError(f"slow, {self.done / seconds / 1000:.0f} kB a second")
-
-    def line(self) -> str:
-        return f"  {self.done / 1e6:.0f} MB so far, {self.left()} left"

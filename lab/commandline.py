@@ -68,8 +68,8 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where and how")
     flag, mode = group.add_argument, group.add_mutually_exclusive_group()
     flag("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto: the first of cuda, mps)")
-    data_dir = os.environ.get("CIFAR10_DIR") or None
-    flag("--data-dir", type=path, default=data_dir, metavar="DIR", help="has or gets CIFAR-10 ($CIFAR10_DIR or data)")
+    named, there = os.environ.get("CIFAR10_DIR") or None, "has or gets CIFAR-10 ($CIFAR10_DIR or data)"
+    flag("--data-dir", type=path, default=named, metavar="DIR", help=there)
     flag("--output-dir", type=path, default=ROOT, metavar="DIR", help="gets plots/ and checkpoints/ (here)")
     for name, help in {
         "resume": "continue this run from its last finished epoch",
@@ -164,7 +164,7 @@ def told_in_one_line(what_next: Callable[[BaseException], str], device: object =
             if isinstance(error, OSError) and not error.filename:
                 console.drop_output()
             with contextlib.suppress(OSError):  # if nobody reads it, the exit code still tells
-                print(" ".join(filter(None, [problem, what_next(error)])), file=sys.stderr)
+                print(f"{problem} {what_next(error)}".rstrip(), file=sys.stderr)
             interrupted = isinstance(error, KeyboardInterrupt)
             raise SystemExit(128 + (error.args or [signal.SIGINT])[0] if interrupted else 1) from None
 

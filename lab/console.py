@@ -79,9 +79,8 @@ def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
     train, test_images = images_of(run.settings)[0], sum(map(sum, result["confusion_matrix"]))
     on_all = replace(run, settings=replace(run.settings, sample=False, limit=None))
     print(
-        f"This was the sample of CIFAR-10. With {train:,} images to train instead of 45,000, the network is far from\n"
-        f"what it can be. And on {test_images} test images, the accuracy has a standard error of up to "
-        f"{0.5 / math.sqrt(test_images):.3f}.\n"
+        f"This was the sample of CIFAR-10: {train:,} images to train instead of 45,000, and {test_images} to test, on "
+        f"which\nan accuracy has a standard error of up to {0.5 / math.sqrt(test_images):.3f}.\n"
         f"On all of it{', after a download of 170 MB' * (not is_there)}: {on_all.command}"
     )
 
@@ -99,8 +98,7 @@ def print_test(result: dict, run: Run) -> None:
 
 def refuse(message: str) -> NoReturn:
     """End the script because of a wrong flag."""
-    with contextlib.suppress(OSError):
-        print(f"{Path(sys.argv[0]).name}: error: {message} (--help lists the flags)", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: error: {message} (--help lists the flags)", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -156,7 +154,7 @@ class Progress(tqdm):
         super().update(n)
         if self.disable and time.monotonic() - self.told > PAUSE:
             self.told = time.monotonic()
-            print(f"{self.label}: {self.piece} {self.done} of {self.total}, {self.left()} left")
+            print(f"{self.label}: {self.piece} {self.done:,} of {self.total:,}, {self.left()} left")
 
     def left(self) -> str:
         """The time that everything still takes at the pace until now, as [hours:]minutes:seconds."""

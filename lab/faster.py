@@ -3,15 +3,13 @@
 A network is trained and validated through another one, from :func:`rebuild`, that computes the same.
 ``benchmarks/README.md`` tells what each step brought, and what else was tried.
 
-- On a 1x1 map, eight of the nine taps of a 3x3 kernel meet nothing but padding: they multiply zeros, and their gradient
-  is zero, so Adam never moves them. On 32x32 images that is ResNet-18's last stage, and 6.9 of its 11.2 million
-  weights. In the stage before, on 2x2 maps, more than half of the kernel lies beyond the edge wherever it stands. Such
-  convolutions keep only the taps that meet pixels, and multiply only those (:class:`SmallMapConv2d`).
+- On a 1x1 map, eight of the nine taps of a 3x3 kernel meet nothing but padding: their gradient is zero. On 32x32
+  images that is ResNet-18's last stage, and 6.9 of its 11.2 million weights. On 2x2 maps, more than half of the kernel
+  lies beyond the edge wherever it stands. :class:`SmallMapConv2d` multiplies only the taps that meet pixels.
 - Whether negative numbers become zero before or after a max-pooling, its result and its gradient are the same. So a
   ReLU that feeds a max-pooling moves behind it, where there are four times fewer numbers.
 - On a CPU, dropout compares uniform random numbers with p (:class:`UniformDropout`).
-
-Under autocast, a convolution rounds to bfloat16, and the last layer computes in float32 (``lab/precision.py``).
+- Under autocast, a convolution rounds to bfloat16, and the last layer computes in float32 (``lab/precision.py``).
 """
 
 import copy
@@ -52,7 +50,8 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
     rebuilt = copy.deepcopy(model, already_there)  # takes what is there, and copies the rest
     names = {layer: name for name, layer in model.named_modules()}
     for layer, (x, *_), out in calls:
-        if isinstance(layer, nn.Conv2d) and out.shape[2:].numel() <= MAX_PIXELS and is_simple(layer):
+        small = isinstance(layer, nn.Conv2d) and layer.bias is None and out.shape[2:].numel() <= MAX_PIXELS
+        if small and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros"):
             rebuilt.set_submodule(names[layer], SmallMapConv2d(layer, x.shape[2:]))
         if isinstance(layer, nn.Dropout) and layer.p < 1 and first.device.type == "cpu":
             rebuilt.set_submodule(names[layer], UniformDropout(layer.p))
@@ -70,11 +69,6 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
         raise ValueError(f"faster.rebuild does not know how to rebuild {type(model).__name__}; train it as it is.")
     model.train(was_training)
     return rebuilt.train(was_training)
-
-
-def is_simple(conv: nn.Conv2d) -> bool:
-    """Whether a convolution only multiplies and adds, all channels with all, on a map with zeros around it."""
-    return conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
 
 
 def keep_memory() -> None:

@@ -34,12 +34,6 @@ class Files:
         return self.record.exists() and not self.state.exists()
 
 
-def network_picture(output_dir: Path, task: str, image_size: int) -> Path:
-    """The picture of a task's network, which all its runs on images of this size share."""
-    size = f"_size{image_size}" if image_size != 32 else ""
-    return output_dir / "plots" / f"{task}{size}_model.png"
-
-
 def make_folders(output_dir: Path) -> None:
     """Make the folders of a run; OSError if they cannot be written."""
     for folder in (output_dir / "plots", output_dir / "checkpoints"):
@@ -81,8 +75,7 @@ def temporary_name(path: Path, owner: str) -> Path:
 def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
     """A file to write into that gets the name ``path`` when it is complete and on the disk, or never.
 
-    ``owner`` is the name of the run that writes, or of what else no second process writes at the same time.
-    Raises OSError: it cannot be written; the error names ``path``.
+    ``owner`` is the run that writes, or what else no second process writes at the same time. OSError names ``path``.
     """
     temporary = temporary_name(path, owner)
     try:

@@ -47,10 +47,10 @@ def optimizer_for(model: nn.Module, settings: Settings) -> torch.optim.Optimizer
     """
     kernels = [weight for weight in model.parameters() if weight.ndim > 1 or settings.decayed == "all"]
     others = [weight for weight in model.parameters() if weight.ndim <= 1 and settings.decayed != "all"]
-    groups = [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    more = {"momentum": 0.9, "nesterov": True} if settings.optimizer == "SGD" else {}
-    return getattr(torch.optim, settings.optimizer)(groups, lr=settings.lr, fused=True, **more)
+    groups = {"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}
+    how = {"momentum": 0.9, "nesterov": True} if settings.optimizer == "SGD" else {}
+    how |= {"lr": settings.lr, "fused": True}
+    return getattr(torch.optim, settings.optimizer)([group for group in groups if group["params"]], **how)
 
 
 def average_for(model: nn.Module, share: float) -> AveragedModel | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from lab.files import ROOT, Files, network_picture, shown
+from lab.files import ROOT, Files, shown
 from lab.precision import precision_of
 from lab.schedule import SAMPLE_IMAGES
 from lab.settings import Settings, flags_for, option, run_name
@@ -72,7 +72,9 @@ class Run:
 
     @property
     def network_picture(self) -> Path:
-        return network_picture(self.output_dir, self.task, self.settings.image_size)
+        """That of its task's network, which all runs on images of this size share."""
+        size = f"_size{self.settings.image_size}" if self.settings.image_size != 32 else ""
+        return self.output_dir / "plots" / f"{self.task}{size}_model.png"
 
     @property
     def precision(self) -> str:
@@ -94,7 +96,7 @@ class Run:
         """What to type here to train it."""
         places = [("device", self.device, device("auto")), ("data_dir", self.data_dir, None)]
         places += [("output_dir", self.output_dir, ROOT)]
-        given = [word for name, place, usual in places if place != usual for word in (option(name), typed(place))]
+        given = [word for name, place, usual in places if place != usual for word in (option(name), str(place))]
         return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
 
 
@@ -120,11 +122,6 @@ def command_line(words: Iterable[str]) -> str:
     if os.name != "nt":
         return shlex.join(words)
     return " ".join(word if re.fullmatch(r"[\w.:\\/+=@~-]+", word) else f'"{word}"' for word in words)
-
-
-def typed(place: object) -> str:
-    """A device or a folder as a word of a command line, where a folder is neither a flag nor a home directory."""
-    return os.path.join(os.curdir, place) if str(place).startswith(("-", "~")) else str(place)
 
 
 def interpreter() -> str:

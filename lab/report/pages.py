@@ -42,10 +42,8 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
         conditions=unlike(record for run in (*TASKS, *RECIPES) for record in results[run]),
     )
 
-    def if_drawn(picture: re.Match) -> str:
-        return picture[0] if (results.output_dir / picture[1]).exists() else f"*(`{picture[1]}` is missing)*"
-
-    text = re.sub(r"!\[.*\]\((plots/.*\.png)\)", if_drawn, text)
+    for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
+        text = text if (results.output_dir / path).exists() else text.replace(picture, f"*(`{path}` is missing)*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
 
 
