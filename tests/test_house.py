@@ -18,7 +18,7 @@ from test_runs import train
 from lab.files import ROOT
 
 FLOORS = [  # of lab/, from the lowest
-    *("settings", "schedule", "files", "curves", "evidence", "diagnosis", "original", "record", "precision", "run"),
+    *("settings", "schedule", "files", "curves", "diagnosis", "original", "record", "precision", "run"),
     *("learner", "checkpoint", "faster", "drawing", "console", "cifar10", "photos", "summary", "commandline", "report"),
 ]
 
