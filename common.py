@@ -21,9 +21,8 @@ from lab import record as records
 from lab.drawing import save_figure
 from lab.files import shown
 from lab.learner import EVERY, Learner, learner_for
-from lab.record import title_of
 from lab.run import Run
-from lab.schedule import best_of, epochs_left, out_of_patience, size_of, steps_of
+from lab.schedule import best_of, epochs_left, out_of_patience, rate_of, size_of, steps_of
 from lab.settings import Settings
 
 
@@ -199,8 +198,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
-    # what trains in the place of ``model``: it computes the same, and has the same state_dict
-    rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))
+    rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))  # the same, with its state_dict
     learner = learner_for(rebuilt, settings, steps_of(len(train_set.labels), settings.batch_size))
     record = records.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
@@ -232,7 +230,7 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
     """Train for one epoch, validate on images of the same size, and return the metrics of both."""
     started, size = time.perf_counter(), size_of(run.settings, epoch)
     train_set, val_set = train_set._replace(size=size), val_set._replace(size=size)
-    rate = learner.set_rate(learner.steps * (epoch - 1))
+    rate = rate_of(run.settings, learner.steps * (epoch - 1), learner.steps)
     train_loss, train_accuracy = train_epoch(learner, train_set, run, epoch)
     _, augmentation = sample_epoch(val_set, run.settings, epoch, VALIDATION)
     with precision.autocast(run.device, run.precision):
@@ -248,7 +246,7 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
 
 def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
     """Train for one epoch; return mean loss and accuracy, measured while it trains."""
-    settings, steps, rate = run.settings, learner.steps, learner.set_rate(learner.steps * (epoch - 1))
+    settings, steps, first = run.settings, learner.steps, learner.steps * (epoch - 1)
     torch.manual_seed(seed_for(settings.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, settings, epoch, TRAINING)
     order = order[: steps * settings.batch_size]  # without a last batch of one image
@@ -259,7 +257,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
     to_follow = round(steps * epochs_left(settings, epoch))
     with console.Progress(f"Epoch {epoch:2}/{settings.epochs}", "batch", steps, to_follow) as progress:
         for images, labels in batches(dataset, settings.batch_size, order, augmentation):
-            learner.set_rate(steps * (epoch - 1) + len(losses))
+            learner.set_rate(first + len(losses))
             loss, logits = train_step(learner, images, labels, autocast)
             losses.append(loss)
             if learner.average and (len(losses) % EVERY == 0 or len(losses) == steps):
@@ -271,6 +269,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
                 checked, finite = time.monotonic(), torch.stack(losses).isfinite().tolist()
                 if not all(finite):
                     step = finite.index(False)
+                    rate = rate_of(settings, first + step, steps)
                     where = f"epoch {epoch}, step {step + 1} of {steps}, at learning rate {rate:g}"
                     raise FloatingPointError(f"The loss is no longer finite ({losses[step]:g}) in {where}.")
     return loss_sum.item() / len(order), correct.item() / len(order)
@@ -332,9 +331,6 @@ def evaluate(model: nn.Module, dataset: Dataset) -> dict:
     result = {"test_loss": loss, "test_accuracy": accuracy, "test_accuracy_mirrored": score(both, dataset.labels)[1]}
     confusion = torch.bincount(10 * dataset.labels + predicted, minlength=100).view(10, 10)
     return result | {"confusion_matrix": confusion.tolist(), "mistakes": mistakes}
-
-
-# ---------------------------------------------------------------- results
 
 
 def finish(model: nn.Module, record: dict, test_set: Dataset, run: Run) -> None:
@@ -437,4 +433,4 @@ def draw_curves(figure: "drawing.Figure", record: dict) -> None:
             axes.plot(best, test, "*", color="tab:red", markersize=9, clip_on=False, label="test")
     drawing.draw_legend(figure, pair, ncols=5)
     test = "\ntest loss {test_loss:.3f}, test accuracy {test_accuracy:.3f}" if "test_accuracy" in record else ""
-    figure.suptitle(title_of(record) + test.format(**record), wrap=True)
+    figure.suptitle(records.title_of(record) + test.format(**record), wrap=True)

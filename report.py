@@ -94,7 +94,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if len(args.compare or []) > 10:
         parser.error("argument --compare: more than 10 runs cannot be told apart by their colours")
     named = args.data_dir or os.environ.get("CIFAR10_DIR")
-    args.data_dir = cifar10.find(Path(named) if named else None).absolute()
+    args.data_dir = cifar10.find(path(named) if named else None).absolute()
     return args
 
 

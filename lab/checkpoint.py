@@ -64,10 +64,10 @@ def is_full_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def usable(path: Path, what_to_do: str) -> Iterator[None]:
-    """Inside, a ValueError about what the file ``path`` holds ends the script, and its message is the reason."""
+    """Inside, an error about what the file ``path`` holds ends the script, and its message is the reason."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # nonsense has many kinds
         raise SystemExit(f"{shown(path)} cannot be used: {error}. {what_to_do}") from None
 
 
@@ -110,7 +110,7 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
     now = fingerprint(model)
     if different := [name for name in now if now[name] != network[name]]:
         raise ValueError(f"{network['class']} had other layers then than {now['class']} has now ({different[0]})")
-    if size and network["logits"]:
+    if size and network["logits"] is not None:
         before, after = network["logits"], logits_of_one_image(model, size)
         if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan
             raise ValueError(f"with the same weights, {network['class']} computed something else then")
@@ -139,11 +139,14 @@ def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner:
 
 def load_state(path: Path, wanted: Settings) -> dict:
     """Read what an unfinished run left; SystemExit if it cannot be used, or is of a run with other settings."""
-    parts = {"format": int, "best": dict, "model": dict, "optimizer": {"state": dict}}
-    state = load(path, parts | {"history": records.HISTORY, "environments": [records.ENVIRONMENT]}, START_ANEW)
+    parts = {"history": records.HISTORY, "environments": [records.ENVIRONMENT]}
+    parts |= {"best": dict, "model": dict, "optimizer": {"state": dict}}
+    state = load(path, {"format": int}, START_ANEW)
     with usable(path, START_ANEW):
         if state["format"] != STATE_FORMAT:
             raise ValueError("another version of these scripts left it, which can go on with it")
+        if missing := [name for name, shape in parts.items() if records.misfit(state.get(name), shape)]:
+            raise ValueError(f"its {missing[0]} is missing or of another kind")
         records.check_config(state.get("config"), wanted)
         records.check_history(state)
     return state

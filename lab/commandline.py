@@ -41,7 +41,7 @@ def parse(script: str, description: str, task: Settings, recipe: Settings, argv:
     given = {it.name: getattr(args, it.name) for it in fields(Settings) if it.name in args}
     base = recipe if given.pop("recipe", False) else task
     settings = replace(base, **given)
-    for name, reason in contradictions(settings, task).items():
+    for name, reason in contradictions(settings, task, recipe).items():
         if name in given:
             parser.error(f"argument {option(name)}: {reason}")
     if args.mode == "dry-run":

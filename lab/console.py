@@ -91,7 +91,7 @@ def print_test(result: dict, run: Run) -> None:
     if best.exists():
         print(f"Model loaded from {shown(best)} ({best.stat().st_size / 1e6:.1f} MB)")
     beside = f" (original: {original:.3f})" if original else ""
-    if run.settings.recipe:
+    if run.settings.recipe and result["test_accuracy_mirrored"]:
         beside = f" (with mirror images: {result['test_accuracy_mirrored']:.3f})"
     print(f"Test loss: {result['test_loss']:.3f}, Test accuracy: {result['test_accuracy']:.3f}{beside}")
 

@@ -52,6 +52,8 @@ def only_process(files: Files) -> Iterator[None]:
             f"Another process is training {files.name}; its curves: {shown(files.live)}. "
             "To train it a second time, name another --output-dir."
         ) from None
+    except PermissionError:  # it is somebody else's
+        raise
     except (OSError, NotImplementedError) as error:
         files.lock.unlink(missing_ok=True)
         print(f"This file system has no locks ({error}), so do not start {files.name} twice at the same time.")

@@ -26,12 +26,10 @@ class Learner(NamedTuple):
         """The network that is validated, and kept if it is the best."""
         return self.average.module if self.average else self.model
 
-    def set_rate(self, step: int) -> float:
-        """Set the learning rate of a step, counted from 0 over the whole run, and return it."""
-        rate = rate_of(self.settings, step, self.steps)
+    def set_rate(self, step: int) -> None:
+        """Set the learning rate of a step, counted from 0 over the whole run."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+            group["lr"] = rate_of(self.settings, step, self.steps)
 
 
 def learner_for(model: nn.Module, settings: Settings, steps: int) -> Learner:
@@ -40,10 +38,9 @@ def learner_for(model: nn.Module, settings: Settings, steps: int) -> Learner:
 
 
 def optimizer_for(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Adam (lab report, training configuration), or another.
+    """Adam (lab report, training configuration), or another. In Adam and SGD, weight decay is an L2 penalty.
 
-    In Adam and SGD, weight decay is an L2 penalty; in AdamW it is not (Loshchilov and Hutter, "Decoupled Weight Decay
-    Regularization", 2019).
+    In AdamW it is not: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019).
     """
     kernels = [weight for weight in model.parameters() if weight.ndim > 1 or settings.decayed == "all"]
     others = [weight for weight in model.parameters() if weight.ndim <= 1 and settings.decayed != "all"]

@@ -20,16 +20,17 @@ FORMAT = 3
 CLASSES = "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
 MISTAKES = 25  # of the test images that are wrong, those with the highest confidence
 
-Maybe = str | None
 METRICS = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 HISTORY = [{"epoch": int} | dict.fromkeys(METRICS, float)]
-ENVIRONMENT = {"from_epoch": int, "torch": str, "device": str, "cpu": Maybe, "precision": Maybe, "threads": int}
+ENVIRONMENT = dict.fromkeys(("torch", "device", "platform"), str) | {"from_epoch": int, "threads": int}
+ENVIRONMENT |= dict.fromkeys(("cpu", "precision"), str | None)  # as old records do not tell them
 SHAPE = {  # of a record, beside its settings; float: a finite number
-    "environments": [ENVIRONMENT | {"platform": str}],
+    "environments": [ENVIRONMENT],
     "history": HISTORY,
     "best_epoch": int,
     "test_loss": float,
     "test_accuracy": float,
+    "test_accuracy_mirrored": float | None,
     "confusion_matrix": [[int]],
     "mistakes": [{"index": int, "predicted": int, "probability": float}],
 }
@@ -107,8 +108,8 @@ def read_record(path: Path, run: str, settings: Settings | None = None) -> dict:
         raise ValueError(f"its history has {len(history)} of {found.epochs} epochs")
     if record["best_epoch"] != best_of(history)["epoch"]:
         raise ValueError("its best epoch is not the best of its history")
-    right, total = sum(row[i] for i, row in enumerate(confusion[:10])), sum(map(sum, confusion))
-    if [len(row) for row in confusion] != [10] * 10 or not math.isclose(record["test_accuracy"] * total, right):
+    right = [row[i] for i, row in enumerate(confusion) if len(row) == len(confusion) == 10]
+    if len(right) != 10 or not math.isclose(record["test_accuracy"] * sum(map(sum, confusion)), sum(right)):
         raise ValueError("its test accuracy is not that of its confusion matrix")
     return record
 

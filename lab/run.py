@@ -100,13 +100,14 @@ class Run:
         return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
 
 
-def contradictions(it: Settings, task: Settings) -> dict[str, str]:
-    """For each setting that has no place beside the others, the reason."""
+def contradictions(it: Settings, task: Settings, recipe: Settings) -> dict[str, str]:
+    """For each setting that has no place beside the others, or in the network of ``task``, the reason."""
     grows_from_32_to_32 = it.growth and it.image_size == 32
     reasons = [
         ("constant_lr", it.constant_lr and it.warmup, "the rate rises and falls (--warmup 0 ends that)"),
         ("growth", grows_from_32_to_32, "images grow only to an --image-size above 32"),
         ("image_size", grows_from_32_to_32, "images that grow need one above 32 (or --growth 0)"),
+        ("image_size", it.image_size > recipe.image_size == 32, "this network takes 32x32 only"),
         ("dropout", it.dropout and not task.dropout, "this network has none"),
         ("decayed", not it.weight_decay, "nothing decays (see --weight-decay)"),
         ("rotation", it.no_aug, "nothing is augmented (--no-aug)"),
