@@ -139,9 +139,10 @@ def test_a_wrong_value_is_refused_in_one_line(words, tmp_path, capsys, monkeypat
 CONTRADICTIONS = {  # and beside each, how its parts go together
     "task1 --warmup 0.2 --constant-lr": ("constant-lr", "--warmup 0.2"),
     "task2 --recipe --constant-lr": ("constant-lr", "--recipe --warmup 0 --constant-lr"),
-    "task1 --growth 0.5": ("growth", "--growth 0.5 --image-size 33"),
+    "task2 --growth 0.5": ("growth", "--growth 0.5 --image-size 33"),
     "task2 --recipe --image-size 32": ("image-size", "--recipe --image-size 32 --growth 0"),
     "task2 --dropout 0.5": ("dropout", "--dropout 0"),
+    "task1 --image-size 64": ("image-size", "--image-size 32"),
     "task1 --weight-decay 0 --decayed kernels": ("decayed", "--weight-decay 1e-5 --decayed kernels"),
     "task1 --no-aug --rotation 10": ("rotation", "--recipe --no-aug"),
     "task1 --no-aug --validation plain": ("validation", "--no-aug"),

@@ -20,9 +20,9 @@ from torchvision.datasets import CIFAR10
 from torchvision.transforms import functional
 
 import task1_simplecnn
-from lab import flags, photos
-from lab.cifar10 import CLASSES
+from lab import files, photos
 from lab.photos import read_image
+from lab.record import CLASSES
 from task1_simplecnn import SimpleCNN
 
 LINE = re.compile(r"(.*): (\w+) (\d+\.\d)%, (\w+) (\d+\.\d)%, (\w+) (\d+\.\d)%")
@@ -58,7 +58,7 @@ def test_saved_test_images_are_predicted_as_test_images(sample, tmp_path, capsys
     code, lines, errors = predict(capsys, *paths)
     assert (code, len(lines), errors) == (0, 20, [])
 
-    checkpoint = torch.load(flags.ROOT / "checkpoints" / "task1_simplecnn.pt")
+    checkpoint = torch.load(files.ROOT / "checkpoints" / "task1_simplecnn.pt")
     model = SimpleCNN().eval()
     model.load_state_dict(checkpoint["model"])
     mean, std = (torch.tensor(checkpoint["config"][name]).view(3, 1, 1) for name in ("mean", "std"))
@@ -380,7 +380,7 @@ def test_a_name_that_cannot_be_looked_up_does_not_hide_the_others(gradient, tmp_
 def test_closed_streams_hide_no_answer():
     command = [sys.executable, "task1_simplecnn.py", "--device", "cpu", "--predict", "lab/examples/cat.png"]
     shell = ["sh", "-c", 'exec "$0" "$@" <&- 2>&-', *command]
-    run = subprocess.run(shell, cwd=flags.ROOT, stdout=subprocess.PIPE, text=True)
+    run = subprocess.run(shell, cwd=files.ROOT, stdout=subprocess.PIPE, text=True)
     assert run.returncode == 0 and LINE.fullmatch(run.stdout.strip()).groups()[:2] == ("lab/examples/cat.png", "cat")
 
 
@@ -454,7 +454,7 @@ def test_memory_has_a_bound_that_no_phone_reaches(tmp_path):
         "for path in sys.argv[1:]: print(read_image(pathlib.Path(path)).unique().item(), peak() - before)"
     )
     command = [sys.executable, "-c", code, tmp_path / "phone.jpg", tmp_path / "scan.png"]
-    told = subprocess.run(command, cwd=flags.ROOT, capture_output=True, text=True, check=True).stdout.split()
+    told = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert told[0::2] == ["77", "77"]
     assert int(told[1]) < 50_000 and int(told[3]) < 150_000  # kB; Pillow needs 200,000 for all pixels, and 100,000
 

@@ -201,6 +201,8 @@ BAD = {
     spoiled(lambda it: it["config"]["network"].update(printed="0")): "ResNet18 had other layers then",
     spoiled(lambda it: it["history"].pop()): "its history has 79 of 80 epochs",
     spoiled(lambda it: it.update(test_accuracy=0.9)): "its test accuracy is not that of its confusion matrix",
+    spoiled(lambda it: it["confusion_matrix"][3].pop()): "its test accuracy is not that of its confusion matrix",
+    spoiled(lambda it: it.update(test_accuracy_mirrored="0.9")): "its test_accuracy_mirrored is missing or of another",
 }
 
 

@@ -133,6 +133,25 @@ def test_where_the_file_system_has_no_locks_that_is_told(made_up, tmp_path, monk
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["task1_simplecnn_epochs1.pt"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
+def test_a_lock_of_somebody_else_is_not_taken_away(made_up, tmp_path, monkeypatch, capsys):
+    """As where the lock file belongs to another user, whose process trains this run."""
+    opened = os.open
+
+    def refuse(path, *how):
+        if str(path).endswith(".lock"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *how)
+
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".task1_simplecnn_epochs1.lock").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(SystemExit, match="1"):
+        task1_simplecnn.main(["--epochs", "1", "--output-dir", str(tmp_path), "--data-dir", str(tmp_path)])
+    assert capsys.readouterr().err.startswith("Permission denied: ")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [".task1_simplecnn_epochs1.lock"]
+
+
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
