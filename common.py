@@ -406,9 +406,6 @@ def show_result(model: nn.Module, run: Run) -> None:
     print_result(record, run)
 
 
-# ---------------------------------------------------------------- plots
-
-
 def pictures_of(record: dict, test_set: Dataset | None, run: Run) -> dict[Path, tuple]:
     """The pictures of a finished run: where each is, the function that draws it, and what that needs."""
     pictures = {run.files.curves: (draw_curves, record), run.files.confusion: (drawing.draw_confusion, record)}

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,10 +56,9 @@ def environment(device: torch.device, precision: str) -> dict[str, object]:
 
 
 def cpu_model() -> str:
-    with contextlib.suppress(OSError):  # not Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(": ")[2]
+    with contextlib.suppress(OSError, StopIteration):  # not Linux, or not one of its usual CPUs
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
 
 
@@ -85,6 +85,7 @@ def without_denormals(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
+    np.finfo(np.float32), np.finfo(np.float64)  # else older versions of NumPy warn that there are no denormals
     torch.ones(1 << 20).exp_()  # a parallel operation: what is set reaches the worker threads that are there
     before = not (torch.tensor([1e-38]) * 0.01).item()
     torch.set_flush_denormal(True)

@@ -138,6 +138,14 @@ def test_a_damaged_resume_state_says_how_to_go_on(made_up, tmp_path):
             train(tmp_path, *words)
 
 
+def test_what_another_version_of_torch_prints_is_no_other_network(monkeypatch):
+    """PyTorch 2.14 prints a batch norm's ``bias=True``, and 2.6 does not."""
+    before, extra_repr = fingerprint(SimpleCNN()), torch.nn.BatchNorm2d.extra_repr
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "extra_repr", lambda self: f"{extra_repr(self)}, more=True")
+    assert "more=True" in repr(SimpleCNN()) and fingerprint(SimpleCNN()) == before
+    assert fingerprint(SimpleCNN(dropout=0.1)) != before
+
+
 CHANGED = {  # a line of the script that trained, what stands there now, and what is said of the files
     "another layer": (
         "nn.MaxPool2d(2)",
@@ -274,7 +282,10 @@ BAD = {
     "environments empty": (lambda it: it.update(environments=[]), "its environments are not those of its epochs"),
     "an environment without a platform": (lambda it: it["environments"][0].pop("platform"), "its environments .*"),
     "a moment that is a number": (lambda it: moment(it, 0.5), ".*"),
-    "an environment without a part": (lambda it: it["environments"][0].pop("threads"), "its environments is missing .*"),
+    "an environment without a part": (
+        lambda it: it["environments"][0].pop("threads"),
+        "its environments is missing .*",
+    ),
     "weights not finite": (lambda it: it["model"]["fc.weight"].fill_(math.nan), r"its fc\.weight is not finite"),
     "best not finite": (lambda it: it["best"]["fc.weight"].fill_(math.inf), r"its fc\.weight is not finite"),
     "moments of other shapes": (lambda it: moment(it, torch.zeros(2)), "its optimizer is that of another network"),

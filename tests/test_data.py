@@ -422,7 +422,7 @@ def test_a_run_that_would_begin_goes_on_with_the_sample(nowhere, tmp_path, capsy
     assert record["config"]["sample"] is True and sum(map(sum, record["confusion_matrix"])) == 500
     assert not nowhere.exists() and not list(tmp_path.rglob(f"{RUN}.*"))
     start(tmp_path, "--sample", "--resume")
-    assert "This was the sample of CIFAR-10." in capsys.readouterr().out
+    assert "This was the sample of CIFAR-10: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["--sample", "--dry-run", "--dry-run --sample"])
