@@ -198,7 +198,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
-    rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))  # the same, with its state_dict
+    rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))  # same state_dict
     learner = learner_for(rebuilt, settings, steps_of(len(train_set.labels), settings.batch_size))
     record = records.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)

@@ -47,8 +47,8 @@ def setting(default: object, word: str, title: str, help: str, kind: Number | Wo
     """A field of :class:`Settings`.
 
     ``word`` stands for it in a run's name, ``title`` above a picture; ``{}`` in both is its value. A setting without a
-    ``kind`` is a switch. ``unsaid=True``: the lab report does not mention it. ``before=...``: the
-    value to assume for records that are older than the setting; it never changes, whatever the default becomes.
+    ``kind`` is a switch. ``unsaid=True``: the lab report does not mention it. ``before=...``: the value to assume for
+    records that are older than the setting; it never changes, whatever the default becomes.
     """
     return field(default=default, metadata={"word": word, "title": title, "help": help, "kind": kind, **more})
 
