@@ -18,7 +18,8 @@ def worth(results: Results, what: str, one: Experiment, two: Experiment) -> str:
     with_, without = (ours(results, run) for run in (one, two))
     text = f"{what} changes the test accuracy by {difference(results, one, two)}: {with_} with it, {without} without."
     if two.accuracy:
-        text += f" In the original, by {Difference(one.accuracy - two.accuracy, chance(results, 1, 1))}."
+        there = Difference(one.accuracy - two.accuracy, chance(results, (one, 1), (two, 1)))
+        text += f" In the original, by {there}."
     return text
 
 

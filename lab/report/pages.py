@@ -10,8 +10,8 @@ from lab.curves import column
 from lab.diagnosis import RULES, Rule, diagnose
 from lab.original import FIGURES, Experiment
 from lab.record import CLASSES, conditions, title_of
-from lab.report import claims
-from lab.report.chance import from_original, ours, since, unlike, yardstick
+from lab.report import chance, claims
+from lab.report.chance import from_original, ours, since, unlike
 from lab.report.comparisons import COMPARISONS, between, changed_settings, row
 from lab.report.runs import RECIPES, Results, Task
 from lab.schedule import best_of
@@ -28,7 +28,9 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
     text = TEMPLATE.read_text(encoding="utf-8").format(
         finished=sum(bool(results[run]) for run in FIGURES),
         left_out=f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
-        yardstick=yardstick(results),
+        yardstick=chance.yardstick(results),
+        nine="\n".join(result(run, results) for run in FIGURES),
+        chance=chance,
         claims="\n".join(verdict(*claim, results) for claim in claims.CLAIMS),
         limits=claims,
         summary={run.task: summary(tasks[run.task]) for run in TASKS},
@@ -59,6 +61,15 @@ def trained(records: list[dict]) -> str:
     minutes = sum(column(records[0]["history"], "seconds")) / 60
     where = "; ".join(conditions(it) + since(it) for it in records[0]["environments"])
     return f"\n- Trained in {minutes:.0f} minutes: {where}"
+
+
+def result(run: Experiment, results: Results) -> str:
+    """A row of a table: the original's accuracy, ours, and whether it is the same."""
+    row = f"| {run.figure}, {run.title} | {run.accuracy:.3f} |"
+    if not results[run]:
+        return f"{row} {results.missing(run)} | | |"
+    difference = from_original(results, run)
+    return f"{row} **{ours(results, run)}** | {difference} | {'yes' if chance.is_reproduced(difference) else 'no'} |"
 
 
 def verdict(claim: str, runs: Sequence[Experiment], check: Callable[..., claims.Verdict], results: Results) -> str:
