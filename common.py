@@ -223,6 +223,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     model.load_state_dict(best)
     record["best_epoch"] = best_of(history)["epoch"]
     record["val_accuracy_plain"] = score(predict_logits(model, val_set), val_set.labels)[1]  # in float32, as the test
+    record["silent_channels"] = silent_channels(model)
     return record
 
 
@@ -311,6 +312,12 @@ def predict_logits(model: nn.Module, dataset: Dataset, augmentation: Tensor | No
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of logits [N, 10] for labels [N]."""
     return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).sum().item() / len(labels)
+
+
+def silent_channels(model: nn.Module) -> dict[str, float]:
+    """Of each batch normalization, the share of channels with next to no scale (gamma): of a size below 1e-4."""
+    norms = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d))
+    return {name: (norm.weight.abs() < 1e-4).float().mean().item() for name, norm in norms if norm.affine}
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> dict:

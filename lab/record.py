@@ -30,7 +30,9 @@ SHAPE = {  # of a record, beside its settings; float: a finite number
     "best_epoch": int,
     "test_loss": float,
     "test_accuracy": float,
-    "test_accuracy_mirrored": float | None,
+    "test_accuracy_mirrored": float | None,  # None, or missing: not measured
+    "val_accuracy_plain": float | None,
+    "silent_channels": dict | None,
     "confusion_matrix": [[int]],
     "mistakes": [{"index": int, "predicted": int, "probability": float}],
 }
