@@ -24,10 +24,11 @@ from lab import cifar10, console
 from lab.commandline import parsed, parser_for, told_in_one_line
 from lab.drawing import save_figure
 from lab.files import ROOT, Files, atomic_write, shown
+from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
 from lab.report.comparisons import COMPARISONS
 from lab.report.pages import page
-from lab.report.pictures import draw_comparison, draw_results
+from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
 from lab.report.runs import GROUPS, RUNS, Results, Task, collect
 from lab.run import command_line, path
 from lab.settings import Settings, flags_for, option, run_name
@@ -105,6 +106,9 @@ def write(args: argparse.Namespace, results: Results) -> None:
     for name, (rows, _) in COMPARISONS.items():
         if not results.missing(*sum(rows, ())):
             pictures[f"compare_{name}"] = draw_comparison, [[results[run][0] for run in row] for row in rows]
+    silent = [record for run in (HIGH, BASELINE, LOW) for record in results[run][:1] if record.get("silent_channels")]
+    if len(silent) == 3:
+        pictures["silent_channels"] = draw_silent_channels, silent
     drawn = [plots / f"{name}.png" for name in pictures if args.plot or args.run is not None]
     for picture in drawn:
         save_figure(picture, f"{picture.stem}.{os.getpid()}", *pictures[picture.stem])

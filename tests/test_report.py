@@ -41,8 +41,8 @@ from lab.record import title_of
 from lab.report import comparisons
 from lab.report.chance import STUDENT, Difference, difference, is_reproduced, unlike
 from lab.report.claims import CLAIMS
-from lab.report.pictures import draw_comparison, draw_results
-from lab.report.runs import BATCH128, GROUPS, RECIPES, RUNS, TWO_BLOCKS, Results
+from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
+from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
 
 NAMES = [  # in the order of the original's figures
     "task1_simplecnn",
@@ -404,6 +404,41 @@ def test_the_third_block_is_held_against_chance():
     assert against(750, 760, 770).endswith("Without it, none of 3 runs gets above 80 %.")
 
 
+def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_layers):
+    save(tmp_path, *(record_of(run, right=500 + number, epochs=20) for number, run in enumerate(EVIDENCE)))
+    save(tmp_path, record_of(HIGH, right=700), *(record_of(BEFORE[4], seed, 830 + seed) for seed in range(2)))
+    page = rebuild(tmp_path)[1]
+    highest = f"({math.exp(-0.5 - 1.5 * math.exp(-20 / 12)):.3f})"
+    for number, which in enumerate(UNSAID):
+        low = f"0.{500 + number} {highest}" if number < 4 else ""
+        assert f"| {which} | {low} | 0.{504 + number} {highest} |\n" in page
+    assert "| 5, Step LR with initial value 0.01 | 0.715 | 0.8305 ± 0.0007 (n = 2) | 0.700 |\n" in page
+    assert (
+        "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
+    )
+
+
+def test_the_runs_of_before_are_the_originals_with_the_settings_of_before():
+    for run, before in zip((*FIGURES, BATCH128), BEFORE, strict=True):
+        task = report.TASKS[run.task]
+        he = {} if run is SIMPLECNN else {"first_weights": "he"}
+        assert task.settings(before.changes) == replace(task.settings(run.changes), weight_decay=0.0, **he)
+
+
+def test_silent_channels_are_drawn_from_the_records(tmp_path, without_layers):
+    runs = [record_of(run) | {"silent_channels": {"bn1": 0.25, "layer1.0.bn1": 0.5}} for run in (HIGH, BASELINE, LOW)]
+    runs[0]["silent_channels"]["bn1"] = 1.0
+    draw_silent_channels(figure := Figure(), runs)
+    (axes,) = figure.axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[1.0, 0.5], [0.25, 0.5], [0.25, 0.5]]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["bn1", "layer1.0.bn1"]
+    picture = tmp_path / "plots" / "silent_channels.png"
+    save(tmp_path, record_of(HIGH), *runs[1:])  # one was trained before this was measured
+    assert "`plots/silent_channels.png` is missing" in rebuild(tmp_path, "--plot")[1] and not picture.exists()
+    save(tmp_path, runs[0])
+    assert "](plots/silent_channels.png)" in rebuild(tmp_path, "--plot")[1] and picture.exists()
+
+
 def test_runs_that_were_not_trained_alike_are_named_with_their_epochs():
     records = [record_of(BASELINE), record_of(NO_NORM)]
     assert unlike(records) == ""
@@ -685,7 +720,9 @@ def test_wrong_flags_are_refused_in_one_line(tmp_path, capsys, words):
 
 def test_an_unknown_run_is_refused_with_the_groups_that_there_are(tmp_path, capsys):
     assert rebuild(tmp_path, "--list", "original", "ingredient")[0] == 2
-    told = "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients; a run"
+    told = (
+        "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
+    )
     assert told in capsys.readouterr().err
 
 

@@ -102,7 +102,7 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     top = (
         "format, run, finished, code, config, environments, history, best_epoch, val_accuracy_plain, silent_channels, "
     )
-    top += "test_loss, test_accuracy, test_accuracy_mirrored, confusion_matrix, mistakes"
+    top += "silent_channels, test_loss, test_accuracy, test_accuracy_mirrored, confusion_matrix, mistakes"
     assert ", ".join(record) == top
     assert (record["format"], record["run"]) == (3, run)
     assert datetime.datetime.fromisoformat(record["finished"]).tzinfo is not None

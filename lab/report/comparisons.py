@@ -6,10 +6,11 @@ from statistics import mean
 
 from lab import diagnosis
 from lab.curves import column, percent
-from lab.original import BASELINE, CONSTANT, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
+from lab.original import BASELINE, CONSTANT, FIGURES, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
 from lab.report.chance import Difference, chance, difference, ours
 from lab.report.claims import EARLY, LATE, findings, late, normalization_steadies, rough
-from lab.report.runs import BATCH128, TWO_BLOCKS, Experiment, Results, Task
+from lab.report.runs import BATCH128, BEFORE, EVIDENCE, TWO_BLOCKS, UNSAID, Experiment, Results, Task, unsaid
+from lab.schedule import best_of
 from lab.settings import Settings, option, value_text
 
 
@@ -92,6 +93,32 @@ COMPARISONS = {  # for each picture: the runs on each of its rows, and the funct
     "batch_size": ([(BASELINE, BATCH128)], of_batch_size),
     "two_blocks": ([(SIMPLECNN, TWO_BLOCKS)], of_blocks),
 }
+
+
+def of_unsaid(results: Results) -> str:
+    """The rows of a table: what two settings that the original does not name do in 20 epochs of figures 6 and 7."""
+    rows = []
+    for which in UNSAID:
+        cells = []
+        for run in (unsaid(LOW, which, epochs=20), unsaid(HIGH_CONSTANT, which, epochs=20)):
+            records = results[run] if run in EVIDENCE else []
+            accuracy = "".join(f"{it['test_accuracy']:.3f} ({highest(it):.3f})" for it in records[:1])
+            cells.append(accuracy or (results.missing(run) if run in EVIDENCE else ""))
+        rows.append(f"| {which} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def highest(record: dict) -> float:
+    return best_of(record["history"])["val_accuracy"]
+
+
+def before_and_after(results: Results) -> str:
+    """The rows of a table: the original's accuracies, ours without these two settings, and ours with them."""
+    rows = []
+    for run, before in zip(FIGURES, BEFORE, strict=False):
+        two = (ours(results, it) if results[it] else results.missing(it) for it in (before, run))
+        rows.append(f"| {run.figure}, {run.title} | {run.accuracy:.3f} | {' | '.join(two)} |")
+    return "\n".join(rows)
 
 
 def changed_settings(tasks: Sequence[Task]) -> str:

@@ -12,7 +12,7 @@ from lab.original import FIGURES, Experiment
 from lab.record import CLASSES, conditions, title_of
 from lab.report import chance, claims
 from lab.report.chance import from_original, ours, since, unlike
-from lab.report.comparisons import COMPARISONS, between, changed_settings, row
+from lab.report.comparisons import COMPARISONS, before_and_after, between, changed_settings, of_unsaid, row
 from lab.report.runs import RECIPES, Results, Task
 from lab.schedule import best_of
 from lab.settings import option
@@ -38,6 +38,8 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
         figure={run.name: figure(run, results) for run in (*FIGURES, *RECIPES[:2])},
         cell={run.name: cell(run, results) for run in FIGURES},
         comparison={name: comparison(name, results) for name in COMPARISONS},
+        unsaid=of_unsaid(results),
+        before_and_after=before_and_after(results),
         rules="\n".join(row_of(rule) for rule in RULES if rule.advice),
         settings=changed_settings([tasks[run.task] for run in TASKS]),
         row={run.name: row(results, run) for run in (*TASKS, *RECIPES)},

@@ -29,6 +29,19 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
         draw_legend(part, pair)
 
 
+def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
+    """Draw, for each batch normalization of a network, the share of its channels that have next to no scale."""
+    figure.set_figheight(3)
+    axes = figure.subplots()
+    for record, marker in zip(records, "os^", strict=True):
+        silent = record["silent_channels"]
+        axes.plot(silent.keys(), silent.values(), marker=marker, markersize=4, label=title_of(record))
+    axes.set(ylabel="share of channels", ylim=(-0.03, 1.03))
+    axes.tick_params("x", rotation=90)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
 def draw_results(figure: "Figure", results: Results) -> None:
     """Draw the original's test accuracies beside ours, with the standard deviation where there are several seeds."""
     figure.set_figheight(3)

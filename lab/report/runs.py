@@ -12,7 +12,7 @@ from torch import nn
 
 from lab.checkpoint import check_network
 from lab.curves import column
-from lab.original import FIGURES, TASK1, TASK2, Experiment
+from lab.original import FIGURES, HIGH_CONSTANT, LOW, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.record import read_record
 from lab.settings import Settings, flags_for
 
@@ -37,12 +37,37 @@ INGREDIENTS = (
     *(but(RESNET18_SHORT, **{name: value}) for name, value in PLAIN.items()),
     but(RESNET18_SHORT, image_size=32, growth=0.0),
 )
+UNSAID = {  # what the lab report does not say: two settings in all four combinations, and more of the second
+    "He's, no penalty": {"first_weights": "he", "weight_decay": 0.0},
+    "He's, penalty": {"first_weights": "he"},
+    "PyTorch's, no penalty": {"weight_decay": 0.0},
+    "PyTorch's, penalty": {},
+    "PyTorch's, penalty on kernels and matrices only": {"decayed": "kernels"},
+    "PyTorch's, penalty of 0.0001": {"weight_decay": 0.0001},
+    "PyTorch's, penalty of 0.001": {"weight_decay": 0.001},
+}
+
+
+def unsaid(run: Experiment, which: str, **settings: object) -> Experiment:
+    """A run of the original with other settings of those that it does not say, and with these ``settings``."""
+    return Experiment(f"{run.title}: {which}", run.script, {**run.changes, **UNSAID[which], **settings})
+
+
+EVIDENCE = (
+    *(unsaid(LOW, which, epochs=20) for which in [*UNSAID][:4]),
+    *(unsaid(HIGH_CONSTANT, which, epochs=20) for which in UNSAID),
+)
+BEFORE = (  # the original's runs without these settings; SimpleCNN's first weights are PyTorch's in any case
+    unsaid(SIMPLECNN, "PyTorch's, no penalty"),
+    *(unsaid(run, "He's, no penalty") for run in (*FIGURES[1:], BATCH128)),
+)
 GROUPS = {
     "original": FIGURES,
     "batches": (BATCH128,),
     "two-blocks": (TWO_BLOCKS,),
     "recipe": RECIPES,
     "ingredients": INGREDIENTS,
+    "unsaid": (*EVIDENCE, *BEFORE),
 }
 RUNS = {run.name: run for group in GROUPS.values() for run in group}
 
