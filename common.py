@@ -400,7 +400,7 @@ def show_result(model: nn.Module, run: Run) -> None:
     with checkpoint.usable(run.files.record, f"To train it: {run.command}"):
         record = records.read_record(run.files.record, run.name, run.settings)
         checkpoint.check_network(model, record["config"]["network"])
-    print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
+    print(f"{run.name} has finished ({console.origin(record)}). All about it: {shown(run.files.record)}")
     test_set = None
     if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):
         test_set = load_test_set(record["config"], run)

@@ -121,6 +121,7 @@ def open_run(
                 files.make_folders(run.output_dir)
             except OSError as error:
                 console.refuse(f"argument --output-dir: cannot write to {run.output_dir}: {error.strerror}")
+            console.tell_of_the_sample(run)
             if needs_the_sample(run):
                 run = replace(run, settings=replace(run.settings, sample=True))
             stack.enter_context(files.only_process(run.files))

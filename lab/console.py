@@ -51,6 +51,23 @@ def tell_what_is_there(run: Run) -> None:
         print(f"{run.name} has finished before. Its files are replaced when this run has finished, not before.")
 
 
+def tell_of_the_sample(run: Run) -> None:
+    """SystemExit: there is nothing to --resume, but for the same run on the sample, as which it may have begun."""
+    on_sample = replace(run, settings=replace(run.settings, sample=True))
+    if run.mode == "resume" and not run.files.state.exists() and on_sample.files.state.exists():
+        raise SystemExit(
+            f"{run.name} has no unfinished run here, but one on the sample of CIFAR-10. To go on with that: "
+            f"{on_sample.command} --resume; to train on all of CIFAR-10: {run.command}"
+        )
+
+
+def origin(record: dict) -> str:
+    """When, on what and by which scripts a run was trained, as far as its record tells."""
+    last = record["environments"][-1]
+    commit = record.get("code") and f"commit {record['code'][:7]}"
+    return ", ".join(filter(None, [(record.get("finished") or "")[:10], last["cpu"] or last["device"], commit]))
+
+
 def print_changes(environments: list[dict], now: dict) -> None:
     """Say in what the conditions of a run that goes on differ from those of its last epoch."""
     before = environments[-1] if environments else now

@@ -451,6 +451,9 @@ def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, ca
     assert re.search(f"To go on as before: .*{command}$", capsys.readouterr().err)
     with pytest.raises(SystemExit, match=f"To go on: .*{command}; to throw .*--restart$"):
         start(tmp_path)
+    (tmp_path / "plots" / f"{RUN}.json").write_text("a run on all data that has finished, as those of the repository")
+    with pytest.raises(SystemExit, match=f"one on the sample of CIFAR-10. To go on with that: .*{command}; to train "):
+        start(tmp_path, "--resume")
 
 
 def start_on_made_up_images(out, monkeypatch):

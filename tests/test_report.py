@@ -413,9 +413,7 @@ def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_lay
         low = f"0.{500 + number} {highest}" if number < 4 else ""
         assert f"| {which} | {low} | 0.{504 + number} {highest} |\n" in page
     assert "| 5, Step LR with initial value 0.01 | 0.715 | 0.8305 ± 0.0007 (n = 2) | 0.700 |\n" in page
-    assert (
-        "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
-    )
+    assert "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
 
 
 def test_the_runs_of_before_are_the_originals_with_the_settings_of_before():
@@ -720,9 +718,7 @@ def test_wrong_flags_are_refused_in_one_line(tmp_path, capsys, words):
 
 def test_an_unknown_run_is_refused_with_the_groups_that_there_are(tmp_path, capsys):
     assert rebuild(tmp_path, "--list", "original", "ingredient")[0] == 2
-    told = (
-        "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
-    )
+    told = "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
     assert told in capsys.readouterr().err
 
 

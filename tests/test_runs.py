@@ -99,9 +99,7 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     written = re.findall("^Written: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert sorted(written) == sorted(files.shown(tmp_path / name) for name in names)
 
-    top = (
-        "format, run, finished, code, config, environments, history, best_epoch, val_accuracy_plain, silent_channels, "
-    )
+    top = "format, run, finished, code, config, environments, history, best_epoch, val_accuracy_plain, "
     top += "silent_channels, test_loss, test_accuracy, test_accuracy_mirrored, confusion_matrix, mistakes"
     assert ", ".join(record) == top
     assert (record["format"], record["run"]) == (3, run)
@@ -829,7 +827,9 @@ def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp
         del before[pictures.pop()]
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     first, *printed = capsys.readouterr().out.splitlines()
-    assert "has finished" in first
+    cpu = record["environments"][-1]["cpu"] or "cpu"
+    commit = f", commit {record['code'][:7]}" if record["code"] else ""
+    assert first.startswith(f"{record['run']} has finished ({record['finished'][:10]}, {cpu}{commit}). All about it: ")
     assert [printed.pop(0) for _ in pictures] == [f"Written: {files.shown(picture)}" for picture in pictures]
     assert printed[-2:] == last[-2:] and printed == last[-len(printed) :]
 
