@@ -56,6 +56,10 @@ def main(argv: list[str] | None = None) -> None:
         results = collect(args.output_dir, TASKS)
         problems = [f"Left out: {shown(path)}: {why}" for path, why in results.left_out.items()]
         commands = [] if args.train is None else missing_commands(args)
+        if args.train is not None and not commands:
+            there = shown(args.output_dir / "plots")
+            told = f"Nothing to train: {there} has a record of each of these runs. Another --output-dir gets its own."
+            print(told, file=sys.stderr)
         if args.list is None:
             write(args, results)
             problems += train_all(args, commands)

@@ -41,6 +41,7 @@ from lab.record import title_of
 from lab.report import comparisons
 from lab.report.chance import STUDENT, Difference, difference, is_reproduced, unlike
 from lab.report.claims import CLAIMS
+from lab.report.pages import only_true
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
 from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
 
@@ -217,6 +218,30 @@ def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, wit
     assert name == shown(tmp_path / "plots/task2_resnet18_seed1.json") and reason.startswith(BAD[content])
     assert reason.endswith(". To train this run again, remove the file.") and "\n" not in told
     assert f"- `plots/task2_resnet18_seed1.json`: {reason}" in page and "ours: **0.850**<br>" in page
+
+
+def test_every_command_of_a_page_names_its_folder(tmp_path):
+    """But for those of the flags that it explains."""
+    save(tmp_path, record_of(NO_NORM, 3))
+    commands = re.findall(r"`(python \S+\.py.*?)`", rebuild(tmp_path)[1])
+    assert len(commands) > 50 and all(it.endswith(f" --output-dir {tmp_path}") for it in commands)
+    assert {it.split()[1] for it in commands} == {"report.py", *(run.script for run in (*FIGURES, TWO_BLOCKS))}
+    own = Results(ROOT / "my runs", {}, {})
+    assert own.command(NO_NORM, "--resume") == "python task2_resnet18.py --no-norm --resume --output-dir 'my runs'"
+    assert Results(ROOT, {}, {}).command(NO_NORM) == "python task2_resnet18.py --no-norm"
+
+
+def test_a_paragraph_that_interprets_other_records_is_left_out():
+    results = results_of(record_of(BASELINE), record_of(BASELINE, 1), record_of(NO_NORM))
+    digest = results.digest(BASELINE.name, NO_NORM.name)
+    template = f"A.\n\n<!-- on {digest}: {BASELINE.name} {NO_NORM.name} -->\nB.\n\nC.\n<!-- -->\n\nD.\n"
+    assert only_true(template, results) == "A.\n\nB.\n\nC.\n\nD.\n"
+    others = (
+        [record_of(BASELINE), record_of(NO_NORM)],
+        [record_of(BASELINE), record_of(BASELINE, 1, 801), record_of(NO_NORM)],
+    )
+    for records in others:
+        assert only_true(template, results_of(*records)) == "A.\n\n\nD.\n"
 
 
 def test_each_environment_of_a_resumed_run_is_told(tmp_path):
@@ -461,7 +486,10 @@ def test_the_tables_of_the_recipes_are_those_of_the_scripts_and_of_the_records()
         record["test_accuracy_mirrored"] = mirrored
         record["history"] = [epoch | {"seconds": seconds} for epoch in record["history"]]
     cells = comparisons.row(results_of(*recipe), RECIPES[1])
-    assert cells == "**0.9005 ± 0.0007 (n = 2)** | 0.9150 ± 0.0071 (n = 2) | 28 | 70 to 140 |"
+    assert (
+        cells
+        == "`python task2_resnet18.py --recipe` | **0.9005 ± 0.0007 (n = 2)** | 0.9150 ± 0.0071 (n = 2) | 28 | 70 to 140 |"
+    )
 
 
 def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, without_layers):
@@ -673,12 +701,17 @@ def test_list_names_the_data_in_full_also_where_they_are_not(tmp_path, capsys, m
     assert {run.data_dir for run in listed(tmp_path, capsys)} == {tmp_path / "nowhere"}
 
 
-def test_run_trains_nothing_when_nothing_is_missing(tmp_path, monkeypatch, without_layers):
+def test_run_and_list_say_so_when_nothing_is_missing(tmp_path, monkeypatch, capsys, without_layers):
     monkeypatch.setattr(report, "train", lambda command: pytest.fail("trained"))
     monkeypatch.setattr(report.cifar10, "download", lambda directory: pytest.fail("looked for data"))
     save(tmp_path, *map(record_of, FIGURES))
     code, page = rebuild(tmp_path, "--run")
     assert code == 0 and "9 of the original's 9 runs have finished" in page
+    capsys.readouterr()
+    assert rebuild(tmp_path, "--list")[0] == 0
+    told = r"Nothing to train: .*plots has a record of each of these runs\. Another --output-dir gets its own\.\n"
+    out, err = capsys.readouterr()
+    assert re.fullmatch(told, err) and not out
 
 
 def test_run_looks_for_the_data_first(tmp_path, monkeypatch, without_layers):

@@ -133,11 +133,11 @@ def changed_settings(tasks: Sequence[Task]) -> str:
 
 
 def row(results: Results, run: Experiment) -> str:
-    """Accuracy, the same with mirror images, epochs and minutes, as cells of a table."""
-    records = results[run]
+    """The command, accuracy, the same with mirror images, epochs and minutes, as cells of a table."""
+    records, command = results[run], f"`{results.command(run)}`"
     if not records:
-        return "not finished yet | | | |"
+        return f"{command} | not finished yet | | | |"
     minutes = sorted(round(sum(column(record["history"], "seconds")) / 60) for record in records)
     took = " to ".join(dict.fromkeys(map(str, (minutes[0], minutes[-1]))))
     mirrored = ours(results, run, "test_accuracy_mirrored") if run.changes.get("recipe") else ""
-    return f"**{ours(results, run)}** | {mirrored} | {len(records[0]['history'])} | {took} |"
+    return f"{command} | **{ours(results, run)}** | {mirrored} | {len(records[0]['history'])} | {took} |"

@@ -25,8 +25,9 @@ TASKS = FIGURES[:2]  # the two tasks, as the original trains them
 def page(results: Results, tasks: Mapping[str, Task]) -> str:
     """The report in Markdown, in the order of the original."""
     left_out = "\n".join(f"- `plots/{path.name}`: {reason}" for path, reason in results.left_out.items())
-    text = TEMPLATE.read_text(encoding="utf-8").format(
+    text = only_true(TEMPLATE.read_text(encoding="utf-8"), results).format(
         finished=sum(bool(results[run]) for run in FIGURES),
+        place=results.place,
         left_out=f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
         yardstick=chance.yardstick(results),
         nine="\n".join(result(run, results) for run in FIGURES),
@@ -49,6 +50,16 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
     for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
         text = text if (results.output_dir / path).exists() else text.replace(picture, f"*(`{path}` is missing)*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
+
+
+def only_true(template: str, results: Results) -> str:
+    """Leave out what interprets other records than these.
+
+    It stands between ``<!-- on DIGEST: NAMES -->`` and ``<!-- -->``, where DIGEST is :meth:`Results.digest` of the runs
+    with these NAMES.
+    """
+    written_on = re.compile(r"<!-- on (\w+): (.*?) -->\n(.*?\n)<!-- -->\n", re.DOTALL)
+    return written_on.sub(lambda it: it[3] if results.digest(*it[2].split()) == it[1] else "", template)
 
 
 def summary(task: Task) -> str:
@@ -120,7 +131,7 @@ def figure(run: Experiment, results: Results) -> str:
     caption = (
         f"Test loss: {record['test_loss']:.3f}, test accuracy: **{record['test_accuracy']:.3f}**. Best epoch: "
         f"{best['epoch']}, with a validation accuracy of {best['val_accuracy']:.3f}. "
-        f"`{run.command(*['--seed', str(seed)] * bool(seed))}`"
+        f"`{results.command(run, *['--seed', str(seed)] * bool(seed))}`"
     )
     if len(results[run]) > 1:
         caption += f" This is seed {seed}, of {len(results[run])} seeds: {ours(results, run)}."

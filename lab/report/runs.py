@@ -1,6 +1,10 @@
 """The runs of the report, in groups, each a command of a script; and what has finished of them."""
 
+import hashlib
+import json
+import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +16,7 @@ from torch import nn
 
 from lab.checkpoint import check_network
 from lab.curves import column
+from lab.files import ROOT
 from lab.original import FIGURES, HIGH_CONSTANT, LOW, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.record import read_record
 from lab.settings import Settings, flags_for
@@ -102,10 +107,26 @@ class Results:
     def mean(self, run: Experiment) -> float:
         return mean(self.accuracies(run))
 
+    @property
+    def place(self) -> str:
+        """What a command has to end with, in the folder of the scripts, to read and write in ``output_dir``."""
+        there = os.path.relpath(self.output_dir, ROOT)
+        there = str(self.output_dir.absolute()) if there.startswith(os.pardir) else there
+        return "" if there == os.curdir else f" --output-dir {shlex.quote(there)}"
+
+    def command(self, run: Experiment, *words: str) -> str:
+        """What to type, in the folder of the scripts, to train a run there."""
+        return run.command(*words) + self.place
+
     def missing(self, *runs: Experiment) -> str:
         """Those of these runs that have not finished, each as the command that trains it or goes on; "" if all have."""
-        commands = [f"`{run.command('--resume')}`" for run in runs if not self[run]]
+        commands = [f"`{self.command(run, '--resume')}`" for run in runs if not self[run]]
         return f"not finished yet: {', '.join(commands)}" if commands else ""
+
+    def digest(self, *names: str) -> str:
+        """Of the results of these runs, all seeds: by it, a paragraph knows the records on which it was written."""
+        results = [[it["run"], it["test_loss"], it["confusion_matrix"]] for name in names for it in self.records[name]]
+        return hashlib.sha256(json.dumps(results).encode()).hexdigest()[:8]
 
 
 def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
