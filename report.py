@@ -5,7 +5,8 @@
     python report.py --run                   train those of the original's runs that are missing (many hours)
     python report.py --run recipe --seeds 0 1 2     train other runs, by group or by name, with several seeds
     python report.py --list                  print the commands of --run, one a line, for a scheduler; write nothing
-    python report.py --compare RUN RUN       draw the curves of any runs on the same axes, as plots/compare.png
+    python report.py --compare               list all runs that have finished, the best test accuracy first
+    python report.py --compare RUN RUN       what differs in these runs, and their curves on the same axes
 
 --run goes on with unfinished runs, and writes the report again after each run.
 """
@@ -26,7 +27,7 @@ from lab.drawing import save_figure
 from lab.files import ROOT, Files, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
-from lab.report.comparisons import COMPARISONS
+from lab.report.comparisons import COMPARISONS, table
 from lab.report.pages import page
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
 from lab.report.runs import GROUPS, RUNS, Results, Task, collect
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     console.make_output_safe()
     args = parse_arguments(argv)
     with told_in_one_line(lambda error: "The same command goes on." * isinstance(error, KeyboardInterrupt)):
-        if args.compare:
+        if args.compare is not None:
             return compare(args.output_dir, args.compare)
         results = collect(args.output_dir, TASKS)
         problems = [f"Left out: {shown(path)}: {why}" for path, why in results.left_out.items()]
@@ -77,8 +78,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     for name, help in (("run", "train what is missing of these runs"), ("list", "print the commands that --run calls")):
         mode.add_argument(f"--{name}", nargs="*", metavar="NAME", help=f"{help}; by name or group ({groups})")
     mode.add_argument("--plot", action="store_true", help="draw the report's pictures of several runs; --run does, too")
-    help = "draw the curves of these runs, by their plots/RUN.json"
-    mode.add_argument("--compare", nargs="+", metavar="RUN", help=help)
+    help = "compare these runs, by name or by their plots/RUN.json, in a table and a picture; without RUN, list all"
+    mode.add_argument("--compare", nargs="*", metavar="RUN", help=help)
     flag("--seeds", type=kind["seed"].parse, nargs="+", metavar="N", help="for --run and --list: seeds (0)")
     for name in ("epochs", "limit"):
         help = "for --run and --list: passed on to the scripts, for quick looks, which the report leaves out"
@@ -122,19 +123,27 @@ def write(args: argparse.Namespace, results: Results) -> None:
 
 
 def compare(output_dir: Path, names: list[str]) -> None:
-    """Draw the curves of these runs, each on the same axes; SystemExit if the record of one cannot be used."""
-    plots, records = output_dir / "plots", []
-    plots.mkdir(parents=True, exist_ok=True)
-    for file in dict.fromkeys(Path(it) if it.endswith(".json") else plots / f"{it}.json" for it in names):
+    """Print the results of these runs, or of all, and draw the curves of these; SystemExit: a record cannot be used."""
+    plots, records, problems = output_dir / "plots", [], []
+    found = sorted(plots.glob("*.json"))
+    for file in dict.fromkeys(Path(it) if it.endswith(".json") else plots / f"{it}.json" for it in names) or found:
         try:
             records.append(read_record(file, file.stem))
         except FileNotFoundError:
-            finished = ", ".join(it.stem for it in sorted(file.parent.glob("*.json")))
-            raise SystemExit(f"There is no {shown(file)}. Runs there: {finished or 'none'}.") from None
+            there = f"Runs there: {', '.join(it.stem for it in sorted(file.parent.glob('*.json'))) or 'none'}."
+            raise SystemExit(f"There is no {shown(file)}. {there}") from None
         except ValueError as error:
-            raise SystemExit(f"{shown(file)} cannot be used: {error}.") from None
-    save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
-    console.print_written(plots / "compare.png")
+            problems.append(f"{shown(file)} cannot be used: {error}.")
+    if records:
+        print(
+            table(records if names else sorted(records, key=lambda it: -it["test_accuracy"]), differences=bool(names))
+        )
+    if problems or not records:
+        raise SystemExit("\n".join(problems) or f"There is no run in {shown(plots)}.")
+    if names:
+        plots.mkdir(parents=True, exist_ok=True)
+        save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
+        console.print_written(plots / "compare.png")
 
 
 def missing_commands(args: argparse.Namespace) -> list[list[str]]:

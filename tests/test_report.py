@@ -180,7 +180,7 @@ def test_seeds_are_averaged_and_compared_with_the_original(tmp_path):
     s = f"{deviation:.4f}"
     assert f"- ResNet-18: s = {s}, with 3 degrees of freedom, pooled over the seeds of ResNet-18 ({s})\n" in page
     assert f"| 2, ResNet-18 baseline | 0.853 | **{ours}** | {difference.removeprefix('difference: ')} | yes |" in page
-    assert "`python task2_resnet18.py --no-norm --seed 3`" in page
+    assert f"`python task2_resnet18.py --no-norm --seed 3 --output-dir {tmp_path}`" in page
     assert "2 of the original's 9 runs have finished" in page
     assert Image.open(tmp_path / "plots" / "results.png").size == (1259, 600)  # 16 cm at 200 dpi
     results = report.collect(tmp_path, report.TASKS)
@@ -486,10 +486,8 @@ def test_the_tables_of_the_recipes_are_those_of_the_scripts_and_of_the_records()
         record["test_accuracy_mirrored"] = mirrored
         record["history"] = [epoch | {"seconds": seconds} for epoch in record["history"]]
     cells = comparisons.row(results_of(*recipe), RECIPES[1])
-    assert (
-        cells
-        == "`python task2_resnet18.py --recipe` | **0.9005 ± 0.0007 (n = 2)** | 0.9150 ± 0.0071 (n = 2) | 28 | 70 to 140 |"
-    )
+    numbers = "**0.9005 ± 0.0007 (n = 2)** | 0.9150 ± 0.0071 (n = 2) | 28 | 70 to 140 |"
+    assert cells == f"`python task2_resnet18.py --recipe` | {numbers}"
 
 
 def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, without_layers):
@@ -535,7 +533,17 @@ def test_compare_draws_any_runs(tmp_path, capsys, monkeypatch):
         ("task1_simplecnn_epochs5", 0.8),
         (name, 0.75),
     ]
-    assert capsys.readouterr().out == f"Written: {shown(tmp_path / 'plots' / 'compare.png')}\n"
+    head, *lines, written = capsys.readouterr().out.splitlines()
+    assert written == f"Written: {shown(tmp_path / 'plots' / 'compare.png')}"
+    resnet18 = "80 of 80        2  ResNet18 (11,181,642 parameters)"
+    resnet18 += " --no-aug --batch-size 64 --dropout 0 --epochs 80 --seed 3"
+    simplecnn = "5 of 5        0  SimpleCNN (114,186 parameters) --batch-size 128 --dropout 0.5 --epochs 5 --seed 0"
+    assert [head, *lines] == [
+        "run                            val   test  best epoch  minutes  differs in",
+        f"task2_resnet18_no-aug_seed3  0.605  0.800    {resnet18}",
+        f"task1_simplecnn_epochs5      0.226  0.800      {simplecnn}",
+        f"task2_resnet18_no-aug_seed3  0.605  0.750    {resnet18}",
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"plots", "other"}  # no page
     (tmp_path / "plots" / "task2_resnet18.json").write_text("{")
     for name, error in {
@@ -543,6 +551,22 @@ def test_compare_draws_any_runs(tmp_path, capsys, monkeypatch):
         "resnet": r"There is no .*resnet\.json\. Runs there: .*task1_simplecnn_epochs5, .*\.",
     }.items():
         assert re.fullmatch(error, rebuild(tmp_path, "--compare", name)[0])
+
+
+def test_compare_without_names_lists_the_runs_that_are_there(tmp_path, capsys):
+    assert rebuild(tmp_path, "--compare")[0] == f"There is no run in {shown(tmp_path / 'plots')}."
+    save(tmp_path, *(record_of(run, right=right) for run, right in ((BASELINE, 790), (NO_AUG, 800), (SIMPLECNN, 780))))
+    (tmp_path / "plots" / "x.json").write_text("[]")
+    told, page = rebuild(tmp_path, "--compare")
+    assert told.startswith(f"{shown(tmp_path / 'plots' / 'x.json')} cannot be used: ") and page is None
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "val", "test", "best", "epoch", "minutes"]
+    assert [line.split()[::2][:2] for line in lines] == [
+        [NO_AUG.name, "0.800"],
+        [BASELINE.name, "0.790"],
+        [SIMPLECNN.name, "0.780"],
+    ]
+    assert not (tmp_path / "plots" / "compare.png").exists()
 
 
 # ---------------------------------------------------------------- the claims
@@ -735,7 +759,6 @@ def test_run_looks_for_the_data_first(tmp_path, monkeypatch, without_layers):
         "--list --plot",
         "--compare x --plot",
         "--compare x --run",
-        "--compare",
         "--compare 1 2 3 4 5 6 7 8 9 10 11",
         "--run --seeds x",
         "--run --seeds -1",

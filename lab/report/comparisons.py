@@ -11,7 +11,7 @@ from lab.report.chance import Difference, chance, difference, ours
 from lab.report.claims import EARLY, LATE, findings, late, normalization_steadies, rough
 from lab.report.runs import BATCH128, BEFORE, EVIDENCE, TWO_BLOCKS, UNSAID, Experiment, Results, Task, unsaid
 from lab.schedule import best_of
-from lab.settings import Settings, option, value_text
+from lab.settings import Settings, flags_for, option, settings_of, value_text
 
 
 def worth(results: Results, what: str, one: Experiment, two: Experiment) -> str:
@@ -119,6 +119,24 @@ def before_and_after(results: Results) -> str:
         two = (ours(results, it) if results[it] else results.missing(it) for it in (before, run))
         rows.append(f"| {run.figure}, {run.title} | {run.accuracy:.3f} | {' | '.join(two)} |")
     return "\n".join(rows)
+
+
+def table(records: Sequence[dict], differences: bool) -> str:
+    """A line for each run: accuracies, how long it took and, if wanted, networks and flags in which these differ."""
+    settings = [settings_of(record["config"]) for record in records]
+    networks = ["{class} ({parameters:,} parameters) ".format(**record["config"]["network"]) for record in records]
+    differ = [it.name for it in fields(Settings) if len({getattr(of, it.name) for of in settings}) > 1]
+    width = max(len(record["run"]) for record in records)
+    lines = [f"{'run':{width}}    val   test  best epoch  minutes{'  differs in' * differences}"]
+    for record, of, network in zip(records, settings, networks, strict=True):
+        best, minutes = best_of(record["history"]), sum(column(record["history"], "seconds")) / 60
+        epochs = f"{best['epoch']} of {len(record['history'])}"
+        accuracies = f"{best['val_accuracy']:.3f}  {record['test_accuracy']:.3f}"
+        line = f"{record['run']:{width}}  {accuracies}  {epochs:>10}  {minutes:7.0f}"
+        given = {name: value for name in differ if (value := getattr(of, name)) is not None and value is not False}
+        what = network * (len(set(networks)) > 1) + " ".join(flags_for(given))
+        lines.append(f"{line}  {what * differences}".rstrip())
+    return "\n".join(lines)
 
 
 def changed_settings(tasks: Sequence[Task]) -> str:
