@@ -136,7 +136,7 @@ def draw_mistakes(figure: "Figure", record: dict, images: np.ndarray, labels: Se
     grid = figure.subplots(5, 5).flat
     for axes, mistake in zip(grid, record["mistakes"], strict=False):
         true, predicted = CLASSES[labels[mistake["index"]]], CLASSES[mistake["predicted"]]
-        axes.imshow(images[mistake["index"]], interpolation="lanczos")
+        axes.imshow(images[mistake["index"]], interpolation="nearest")
         axes.set_title(f"{true}\n→ {predicted} {mistake['probability']:.1%}")
     for axes in figure.axes:
         axes.axis("off")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 from conftest import ROOT
@@ -30,6 +31,14 @@ def test_the_table_of_results_is_that_of_the_records():
         told = f"**{ours(RESULTS, run)}**" if RESULTS[run] else "not finished yet"
         expected.append((str(run.figure), run.command(), f"{run.accuracy:.3f}", told))
     assert rows == expected
+
+
+def test_only_the_galleries_that_the_report_shows_are_kept():
+    kept = subprocess.run(["git", "-C", ROOT, "ls-files", "plots"], capture_output=True, text=True).stdout.split()
+    page = (ROOT / "REPORT.md").read_text(encoding="utf-8")
+    assert {it for it in kept if it.endswith(("_mistakes.png", "_confusion.png"))} <= set(
+        re.findall(r"plots/\S+png", page)
+    )
 
 
 def test_what_task_1_prints_is_what_its_record_says(monkeypatch, capsys):

@@ -774,6 +774,7 @@ def test_the_gallery_shows_the_images_that_were_wrong_with_the_highest_confidenc
     for axes, index in zip(shown, wrong, strict=True):
         (image,) = axes.images
         assert torch.equal(torch.tensor(image.get_array().data), images[index].permute(1, 2, 0))
+        assert image.get_interpolation() == "nearest"  # a file of a sixth of the size, in which pixels can be seen
         true, guess = (CLASSES[number] for number in (labels[index], guesses[index]))
         assert re.fullmatch(rf"{true}\n→ {guess} \d+\.\d%", axes.get_title())
         assert float(axes.get_title().split()[-1][:-1]) == pytest.approx(100 * float(sure[index]), abs=0.1)

@@ -143,15 +143,11 @@ def figure(run: Experiment, results: Results) -> str:
         for rule, evidence, advice in diagnose(record)
     )
     curves = f"![Loss and accuracy of {words}](plots/{name}.png)\n\nWhat the curves show:\n\n{reading}"
-    errors, pictures = (
-        worst_pair(record["confusion_matrix"]),
-        (
-            f"![Confusion matrix of {words}](plots/{name}_confusion.png)\n\n"
-            f"![The most confident mistakes of {words}](plots/{name}_mistakes.png)"
-        ),
-    )
-    folded = f"<details><summary>{errors}</summary>\n\n{pictures}\n\n</details>"
-    return "\n\n".join([title, caption, curves, f"{errors}\n\n{pictures}" if run in TASKS else folded, ""])
+    errors = worst_pair(record["confusion_matrix"])
+    if run in TASKS:
+        errors += f"\n\n![Confusion matrix of {words}](plots/{name}_confusion.png)"
+        errors += f"\n\n![The most confident mistakes of {words}](plots/{name}_mistakes.png)"
+    return "\n\n".join([title, caption, curves, errors, ""])
 
 
 def worst_pair(confusion: list[list[int]]) -> str:
