@@ -28,9 +28,10 @@ from lab.files import ROOT, Files, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
 from lab.report.comparisons import COMPARISONS, table
+from lab.report.guide import examples, guide, picture_of
 from lab.report.pages import page
-from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
-from lab.report.runs import GROUPS, RUNS, Results, Task, collect
+from lab.report.pictures import draw_comparison, draw_minutes, draw_results, draw_rule, draw_silent_channels
+from lab.report.runs import GROUPS, RECIPES, RUNS, Results, Task, collect
 from lab.run import command_line, path
 from lab.settings import Settings, flags_for, option, run_name
 
@@ -114,12 +115,17 @@ def write(args: argparse.Namespace, results: Results) -> None:
     silent = [record for run in (HIGH, BASELINE, LOW) for record in results[run][:1] if record.get("silent_channels")]
     if len(silent) == 3:
         pictures["silent_channels"] = draw_silent_channels, silent
+    pictures |= {picture_of(rule): (draw_rule, record) for rule, record in examples(results).items()}
+    if any(results[run] for run in RECIPES):
+        pictures["minutes"] = draw_minutes, results
     drawn = [plots / f"{name}.png" for name in pictures if args.plot or args.run is not None]
     for picture in drawn:
         save_figure(picture, f"{picture.stem}.{os.getpid()}", *pictures[picture.stem])
-    with atomic_write(args.output_dir / "REPORT.md", f"REPORT.{os.getpid()}") as file:
-        file.write(page(results, TASKS).encode())
-    console.print_written(args.output_dir / "REPORT.md", *drawn)
+    pages = {args.output_dir / "REPORT.md": page, args.output_dir / "GUIDE.md": guide}
+    for file, text in pages.items():
+        with atomic_write(file, f"{file.stem}.{os.getpid()}") as written:
+            written.write(text(results, TASKS).encode())
+    console.print_written(*pages, *drawn)
 
 
 def compare(output_dir: Path, names: list[str]) -> None:

@@ -13,15 +13,45 @@ from lab import commandline, console, photos
 from lab.original import FIGURES
 from lab.record import CLASSES
 from lab.report.chance import ours
-from lab.report.pages import page
+from lab.report.guide import guide
 
 RESULTS = report.collect(ROOT, report.TASKS)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = "README.md", "tests/README.md", "benchmarks/README.md", "REPORT.md", "GUIDE.md"
 
 
 def test_no_place_is_left_to_be_filled_in():
-    for name in ("README.md", "tests/README.md", "benchmarks/README.md", "REPORT.md"):
+    for name in PAGES:
         assert not re.search(r"\{[A-Za-z]\w+\}", (ROOT / name).read_text(encoding="utf-8")), name
+
+
+def anchors(page):
+    """Those that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_somewhere(tmp_path):
+    """Also in the pages of a folder of one's own."""
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "task1_simplecnn_recipe.json").write_bytes(
+        (ROOT / "plots" / "task1_simplecnn_recipe.json").read_bytes()
+    )
+    report.main(["--output-dir", str(tmp_path)])
+    own = [tmp_path / name for name in ("REPORT.md", "GUIDE.md")]
+    for page in [*(ROOT / name for name in PAGES), *own]:
+        for link in re.findall(r"\]\((?!http)(.*?)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = link.partition("#")
+            there = (page.parent / name).resolve() if name else page
+            assert there.exists() and (not anchor or anchor in anchors(there)), f"{page.name}: {link}"
+
+
+def test_no_interpretation_is_left_out():
+    """Each was written on the records that are here; what fails here says the digest that is right now."""
+    for name in ("report.md", "guide.md"):
+        template = (ROOT / "lab" / "report" / name).read_text(encoding="utf-8")
+        for digest, runs in re.findall(r"<!-- on (\w+): (.*?) -->", template):
+            assert digest == RESULTS.digest(*runs.split()), f"{name}, on {runs}: read again, and correct, what it says"
 
 
 def test_the_table_of_results_is_that_of_the_records():
@@ -53,9 +83,9 @@ def test_what_task_1_prints_is_what_its_record_says(monkeypatch, capsys):
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.817)." in task1_simplecnn.__doc__
 
 
-def test_the_table_of_recipes_is_that_of_the_report():
+def test_the_table_of_recipes_is_that_of_the_guide():
     rows = [row for row in README.splitlines() if row.startswith("| ") and ".py --recipe" in row]
-    assert len(rows) == 4 and set(rows) < set(page(RESULTS, report.TASKS).splitlines())
+    assert len(rows) == 4 and set(rows) < set(guide(RESULTS, report.TASKS).splitlines())
 
 
 def test_the_example_of_predict_is_what_the_committed_weights_say(sample, monkeypatch, capsys):

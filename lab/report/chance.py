@@ -1,7 +1,6 @@
 """Differences between accuracies, and what chance alone does to them."""
 
 import math
-from collections.abc import Iterable
 from statistics import mean, stdev, variance
 from typing import NamedTuple
 
@@ -18,13 +17,23 @@ from lab.original import (
     SIMPLECNN,
     Experiment,
 )
-from lab.record import conditions, title_of
-from lab.report.runs import BATCH128, TWO_BLOCKS, Results
+from lab.record import title_of
+from lab.report.runs import (
+    BATCH128,
+    INGREDIENTS,
+    RESNET18_RECIPE,
+    RESNET18_SHORT,
+    SIMPLECNN_RECIPE,
+    TWO_BLOCKS,
+    Results,
+)
 
 KINDS = {  # of runs, whose accuracies scatter about equally from seed to seed
     "SimpleCNN": (SIMPLECNN, TWO_BLOCKS),
     "ResNet-18": (BASELINE, NO_NORM, NO_AUG, LOW, CONSTANT, LOW_CONSTANT, BATCH128),
     "ResNet-18 with a rate of 0.01": (HIGH, HIGH_CONSTANT),
+    "SimpleCNN, recipe": (SIMPLECNN_RECIPE, *INGREDIENTS[:8]),
+    "ResNet-18, recipe": (RESNET18_RECIPE, RESNET18_SHORT, *INGREDIENTS[8:]),
 }
 LEAST = 0.003  # of accuracy: two or three seeds may agree by luck, and no deviation is taken to be smaller than this
 ELSEWHERE = 0.0035, 49  # the same of a ResNet29 on CIFAR-10, measured by others over 50 runs: degrees of freedom
@@ -105,17 +114,3 @@ def yardstick(results: Results) -> str:
         source = pooled if spreads else "measured by others for a ResNet29 on CIFAR-10: no run here has several seeds"
         items.append(f"- {kind}: s = {s:.4f}, with {freedom} degrees of freedom, {source}")
     return "\n".join(items)
-
-
-def unlike(records: Iterable[dict]) -> str:
-    """Which runs were trained under which conditions, if not all were under the same."""
-    runs_of = {}
-    for record in records:
-        for it in record["environments"]:
-            runs_of.setdefault(conditions(it), {})[title_of(record) + since(it)] = None
-    lines = "\n".join(f"- {where}: {'; '.join(runs)}" for where, runs in runs_of.items())
-    return f"Not all of these runs were trained under the same conditions:\n\n{lines}" if len(runs_of) > 1 else ""
-
-
-def since(environment: dict) -> str:
-    return f" from epoch {environment['from_epoch']} on" * (environment["from_epoch"] > 1)

@@ -57,9 +57,9 @@ def rough(records: Sequence[dict], epochs: int | None = None, metric: str = "val
 def simplecnn_is_steady(record: dict) -> Verdict:
     unmentioned = diagnosis.PLATEAU, diagnosis.UNDERFITTING  # which the original does not speak of
     against = sorted(rule.name for rule in findings(record) if rule.advice and rule not in unmentioned)
-    measured = ", ".join(against) or "no oscillation, no overfitting, and the losses level off"
-    losses = f"training loss {late(record, 'train_loss'):.2f}, validation loss {late(record, 'val_loss'):.2f}"
-    return f"{measured}; in the last {LATE} epochs {losses}", not against
+    measured = ", ".join(against) or "no oscillation, no overfitting, losses level off"
+    losses = f"late training loss {late(record, 'train_loss'):.2f}, validation loss {late(record, 'val_loss'):.2f}"
+    return f"{measured}; {losses}", not against
 
 
 @claim("ResNet-18 trains steadily, without violent oscillation.", BASELINE)
@@ -70,8 +70,11 @@ def resnet18_is_steady(record: dict) -> Verdict:
 
 @claim("ResNet-18: late in the training the training loss still falls, and validation does not follow.", BASELINE)
 def validation_stays_behind(record: dict) -> Verdict:
-    evidence = findings(record).get(diagnosis.OVERFITTING)
-    return evidence or "no overfitting", bool(evidence)
+    losses = [column(record["history"], metric) for metric in ("train_loss", "val_loss")]
+    since = levels_off_at(losses[1])
+    (train, train_end), (val, val_end) = ((of[since - 1], of[-1]) for of in losses)
+    measured = f"from epoch {since} on: training loss {train:.2f} to {train_end:.2f}, validation loss {val:.2f} to "
+    return f"{measured}{val_end:.2f}", diagnosis.OVERFITTING in findings(record)
 
 
 @claim(
@@ -83,17 +86,17 @@ def test_is_easier(*records: dict) -> Verdict:
     plain = [it or nan for it in column(records, "val_accuracy_plain")]  # nan: not measured
     test = [it - val for it, val in zip(column(records, "test_accuracy"), best, strict=True)]
     gain = [it - val for it, val in zip(plain, best, strict=True)]
-    measured = "test minus best validation accuracy: {:+.3f} and {:+.3f}; the same network on the same ".format(*test)
-    measured += "validation images without augmentation, minus the same: {:+.3f} and {:+.3f}".format(*gain)
+    measured = "test {:+.3f} and {:+.3f} from best validation accuracy; the same validation images ".format(*test)
+    measured += "unaugmented: {:+.3f} and {:+.3f}".format(*gain)
     return measured, min(*test, *gain) > NOISE
 
 
 @claim("Normalization makes early training steadier.", BASELINE, NO_NORM)
 def normalization_steadies(*records: dict) -> Verdict:
     loss, accuracy = (rough(records, EARLY, metric) for metric in ("val_loss", "val_accuracy"))
-    measured = "loss {} with, {} without; accuracy {} with, {} without".format(*map(percent, loss + accuracy))
+    measured = "loss {} with, {} without; accuracy {}, {}".format(*map(percent, loss + accuracy))
     steadier = all(without > ROUGHER * with_ for with_, without in (loss, accuracy))
-    return f"up and down in the first {EARLY} epochs: {measured}", steadier
+    return f"up and down, {EARLY} epochs: {measured}", steadier
 
 
 @claim("Without augmentation, validation loss stops falling near epoch 8.", NO_AUG)
@@ -119,7 +122,7 @@ def training_alone_gets_good(record: dict) -> Verdict:
 def higher_rate_is_rougher(*records: dict) -> Verdict:
     epochs = None if records[0]["config"]["constant_lr"] else EARLY  # later, the rates are others
     high, middle, low = rough(records, epochs)
-    measured = f"validation loss up and down{f' in the first {EARLY} epochs' * bool(epochs)}: {percent(high)} at 0.01, "
+    measured = f"validation loss up and down{f', {EARLY} epochs' * bool(epochs)}: {percent(high)} at 0.01, "
     measured += f"{percent(middle)} at 0.001, {percent(low)} at 0.0001"
     return measured, high > ROUGHER * low
 
@@ -127,7 +130,7 @@ def higher_rate_is_rougher(*records: dict) -> Verdict:
 @claim("0.0001 with StepLR stops before it arrives.", LOW, LOW_CONSTANT)
 def low_rate_stops_early(*records: dict) -> Verdict:
     losses = [late(it, "train_loss") for it in records]
-    measured = "training loss in the last {} epochs: {:.2f}; without decay it goes on to {:.2f}".format(LATE, *losses)
+    measured = "late training loss {:.2f}; without decay it goes on to {:.2f}".format(*losses)
     return measured, losses[0] > CLEARLY * losses[1]
 
 
@@ -135,7 +138,7 @@ def low_rate_stops_early(*records: dict) -> Verdict:
 def high_constant_fails(record: dict) -> Verdict:
     gained, end = levels_off_at(column(record["history"], "val_loss")), late(record, "train_loss")
     fails = {diagnosis.NO_CONVERGENCE, diagnosis.NOTHING_LEARNED} & findings(record).keys()
-    measured = f"last gain in validation loss: epoch {gained}; training loss in the last {LATE} epochs: {end:.2f}"
+    measured = f"last gain in validation loss: epoch {gained}; late training loss {end:.2f}"
     return measured, bool(fails) and is_about(gained, 16)
 
 
@@ -150,8 +153,8 @@ def low_constant_is_slow(*records: dict) -> Verdict:
     ends = [late(it, "val_accuracy") for it in records]
     goal = 0.95 * min(ends)
     reached = [next(it["epoch"] for it in of["history"] if it["val_accuracy"] >= goal) for of in records]
-    measured = "validation accuracy in the last {} epochs: {:.3f}, baseline {:.3f}".format(LATE, *ends)
-    measured += "; {:.3f} first reached in epoch {}, baseline in epoch {}".format(goal, *reached)
+    measured = "validation accuracy {:.3f} first in epoch {}, baseline {}; late ".format(goal, *reached)
+    measured += "{:.3f}, baseline {:.3f}".format(*ends)
     return measured, reached[0] > reached[1]
 
 

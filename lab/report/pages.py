@@ -1,52 +1,58 @@
-"""The text of REPORT.md: page.md, with what the records of the runs say."""
+"""The text of REPORT.md: report.md, with what the records of the runs say."""
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab.curves import column
-from lab.diagnosis import RULES, Rule, diagnose
-from lab.original import FIGURES, Experiment
-from lab.record import CLASSES, conditions, title_of
+from lab.files import ROOT
+from lab.original import BASELINE, FIGURES, NO_AUG, NO_NORM, SIMPLECNN, Experiment
+from lab.record import CLASSES, title_of
 from lab.report import chance, claims
-from lab.report.chance import from_original, ours, since, unlike
-from lab.report.comparisons import COMPARISONS, before_and_after, between, changed_settings, of_unsaid, row
-from lab.report.runs import RECIPES, Results, Task
+from lab.report.chance import from_original, ours
+from lab.report.comparisons import COMPARISONS, before_and_after, between, of_unsaid
+from lab.report.runs import BATCH128, EVIDENCE, RECIPES, TWO_BLOCKS, Results, Task
 from lab.schedule import best_of
-from lab.settings import option
 from lab.summary import print_summary
 
-TEMPLATE = Path(__file__).with_name("page.md")
-TASKS = FIGURES[:2]  # the two tasks, as the original trains them
+TASKS = SIMPLECNN, BASELINE  # the two tasks, as the original trains them
+FOLDED = {"a": (NO_NORM,), "b": (NO_AUG,), "c": FIGURES[4:]}  # the runs of question 7, beside the baseline
 
 
 def page(results: Results, tasks: Mapping[str, Task]) -> str:
     """The report in Markdown, in the order of the original."""
     left_out = "\n".join(f"- `plots/{path.name}`: {reason}" for path, reason in results.left_out.items())
-    text = only_true(TEMPLATE.read_text(encoding="utf-8"), results).format(
-        finished=sum(bool(results[run]) for run in FIGURES),
-        place=results.place,
-        left_out=f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
-        yardstick=chance.yardstick(results),
-        nine="\n".join(result(run, results) for run in FIGURES),
-        chance=chance,
-        claims="\n".join(verdict(*claim, results) for claim in claims.CLAIMS),
-        limits=claims,
-        summary={run.task: summary(tasks[run.task]) for run in TASKS},
-        trained={run.task: trained(results[run]) if results[run] else "" for run in TASKS},
-        figure={run.name: figure(run, results) for run in (*FIGURES, *RECIPES[:2])},
-        cell={run.name: cell(run, results) for run in FIGURES},
-        comparison={name: comparison(name, results) for name in COMPARISONS},
-        unsaid=of_unsaid(results),
-        before_and_after=before_and_after(results),
-        rules="\n".join(row_of(rule) for rule in RULES if rule.advice),
-        settings=changed_settings([tasks[run.task] for run in TASKS]),
-        row={run.name: row(results, run) for run in (*TASKS, *RECIPES)},
-        conditions=unlike(record for run in (*TASKS, *RECIPES) for record in results[run]),
-    )
+    finished = [run for run in FIGURES if results[run]]
+    checked = [(claim, runs, checks(runs, check, results)) for claim, runs, check in claims.CLAIMS]
+    parts = {
+        "finished": number(len(finished)),
+        "reproduced": number(sum(chance.is_reproduced(from_original(results, run)) for run in finished)),
+        "nine": "\n".join(result(run, results) for run in FIGURES),
+        "left_out": f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
+        "claims": "\n".join(verdict(*it, results) for it in checked),
+        "evidence": "\n".join(of_all_seeds(claim, found) for claim, _, found in checked if len(found) > 1),
+        "yardstick": chance.yardstick(results),
+        "totals": {run.task: summary(tasks[run.task])[0] for run in TASKS},
+        "summary": {run.task: summary(tasks[run.task])[1] for run in TASKS},
+        "figure": {run.name: figure(run, results) for run in TASKS},
+        "cell": {run.name: cell(run, results) for run in FIGURES},
+        "comparison": {name: comparison(name, results) for name in COMPARISONS},
+        "folded": {part: folded(runs, results) for part, runs in FOLDED.items()},
+        "unsaid": of_unsaid(results),
+        "before_and_after": before_and_after(results),
+        "conditions": conditions(results),
+    }
+    return filled("report.md", results, chance=chance, limits=claims, **parts)
 
+
+def filled(template: str, results: Results, **parts: object) -> str:
+    """A template of this folder with its ``parts``, without what interprets other records, or shows no picture."""
+    text = only_true(Path(__file__).with_name(template).read_text(encoding="utf-8"), results)
+    root = Path(os.path.relpath(ROOT, results.output_dir)).as_posix()
+    text = text.format(place=results.place, root="" if root == "." else f"{root}/", **parts)
     for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
         text = text if (results.output_dir / path).exists() else text.replace(picture, f"*(`{path}` is missing)*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
@@ -62,18 +68,17 @@ def only_true(template: str, results: Results) -> str:
     return written_on.sub(lambda it: it[3] if results.digest(*it[2].split()) == it[1] else "", template)
 
 
-def summary(task: Task) -> str:
-    """FLOPs, parameters, and the table of layers."""
+def number(count: int) -> str:
+    return ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[count]
+
+
+def summary(task: Task) -> tuple[str, str]:
+    """FLOPs and parameters in a sentence, and the table of layers."""
     with contextlib.redirect_stdout(io.StringIO()) as text:
         print_summary(task.network(task.task))
-    return f"```\n{text.getvalue().strip()}\n```"
-
-
-def trained(records: list[dict]) -> str:
-    """On what our run was trained, as one more line of a list."""
-    minutes = sum(column(records[0]["history"], "seconds")) / 60
-    where = "; ".join(conditions(it) + since(it) for it in records[0]["environments"])
-    return f"\n- Trained in {minutes:.0f} minutes: {where}"
+    totals, table = text.getvalue().strip().split("\n", 1)
+    flops, parameters = (float(it) for it in re.findall(r"[\d.]+", totals))
+    return f"{flops:,.0f} FLOPs, {parameters:,.0f} parameters.", f"```\n{totals}\n{table}\n```"
 
 
 def result(run: Experiment, results: Results) -> str:
@@ -85,27 +90,36 @@ def result(run: Experiment, results: Results) -> str:
     return f"{row} **{ours(results, run)}** | {difference} | {'yes' if chance.is_reproduced(difference) else 'no'} |"
 
 
-def verdict(claim: str, runs: Sequence[Experiment], check: Callable[..., claims.Verdict], results: Results) -> str:
-    """A row of a table: a claim of the original with its figures, what our runs measure, and whether it holds."""
+def checks(runs: Sequence[Experiment], check: Callable, results: Results) -> dict[int, claims.Verdict]:
+    """What a claim's check says of each seed that all its ``runs`` have."""
     seeds = [{record["config"]["seed"]: record for record in results[run]} for run in runs]
-    checked = {seed: check(*(of[seed] for of in seeds)) for seed in seeds[0] if all(seed in of for of in seeds)}
-    if not checked:
-        measured, found = results.missing(*runs) or "no seed has been run for all of them", "open"
-    elif len(checked) == 1:
-        ((measured, holds),) = checked.values()
-        found = f"{'holds' if holds else 'does not hold'} (one seed)"
-    else:
-        measured = "<br>".join(f"seed {seed}: {text}" for seed, (text, _) in checked.items())
-        found = f"holds with {sum(holds for _, holds in checked.values())} of {len(checked)} seeds"
+    return {seed: check(*(of[seed] for of in seeds)) for seed in seeds[0] if all(seed in of for of in seeds)}
+
+
+def verdict(claim: str, runs: Sequence[Experiment], found: dict[int, claims.Verdict], results: Results) -> str:
+    """A row of a table: a claim of the original, its figures, whether it holds, and what the first seed measures."""
     figures = ", ".join(str(run.figure) for run in runs)
-    return f"| {claim} | {figures} | {measured} | {found} |"
+    if not found:
+        measured = results.missing(*runs) or "no seed has been run for all of them"
+        return f"| {claim} | {figures} | open | {measured} |"
+    holds = [it for _, it in found.values()]
+    told = (
+        f"holds with {sum(holds)} of {len(holds)} seeds" if len(holds) > 1 else "holds" if holds[0] else "does not hold"
+    )
+    measured, _ = next(iter(found.values()))
+    return f"| {claim} | {figures} | {told}{' (one seed)' * (len(holds) == 1)} | {measured} |"
+
+
+def of_all_seeds(claim: str, found: dict[int, claims.Verdict]) -> str:
+    """What each seed measures of a claim, as an item of a list."""
+    return f"- {claim} " + " ".join(f"*Seed {seed}:* {measured}." for seed, (measured, _) in found.items())
 
 
 def cell(run: Experiment, results: Results) -> str:
-    """The original's accuracy, ours, the difference, and how rough our curve is."""
-    lines = [f"original: {run.accuracy:.3f} (figure {run.figure})", results.missing(run)]
+    """The original's accuracy, ours, and the difference."""
+    lines = [f"the original: {run.accuracy:.3f} (figure {run.figure})", results.missing(run)]
     if results[run]:
-        lines = [lines[0], f"ours: **{ours(results, run)}**", f"difference: {from_original(results, run)}"]
+        lines = [lines[0], f"ours: **{ours(results, run)}**", str(from_original(results, run))]
         lines.append(f"up and down by {between(claims.rough(results[run]))} an epoch")
     return "<br>".join(lines)
 
@@ -117,37 +131,40 @@ def comparison(name: str, results: Results) -> str:
     if missing := results.missing(*runs):
         return f"*({missing})*"
     picture = f"![Loss and accuracy of {', '.join(run.title for run in runs)}](plots/compare_{name}.png)"
-    conclusion = f"**Conclusion.** {conclude(results)}"
-    return f"{picture}\n\n{conclusion}\n\n{unlike(record for run in runs for record in results[run])}"
+    return f"{picture}\n\n**Conclusion.** {conclude(results)}"
 
 
 def figure(run: Experiment, results: Results) -> str:
-    """The curves of a run, their reading, and where it errs."""
-    title = f"**Figure {run.figure}: {run.title}**" if run.figure else f"**{run.title}**"
+    """The result of a run and its curves and, of a task's own run, where it errs."""
+    title = f"**Figure {run.figure}: {run.title}.**"
     if not results[run]:
-        return f"{title}: {results.missing(run)}\n"
+        return f"{title} *({results.missing(run)})*"
     record, name, words = results[run][0], results[run][0]["run"], title_of(results[run][0])
     best, seed = best_of(record["history"]), record["config"]["seed"]
+    there = f"the original: test accuracy {run.accuracy:.3f}{f', loss {run.loss:.3f}' if run.loss else ''}"
     caption = (
-        f"Test loss: {record['test_loss']:.3f}, test accuracy: **{record['test_accuracy']:.3f}**. Best epoch: "
-        f"{best['epoch']}, with a validation accuracy of {best['val_accuracy']:.3f}. "
-        f"`{results.command(run, *['--seed', str(seed)] * bool(seed))}`"
+        f"{title} `{results.command(run, *['--seed', str(seed)] * bool(seed))}`: test accuracy "
+        f"{record['test_accuracy']:.3f}, loss {record['test_loss']:.3f} ({there}); best epoch {best['epoch']}, with a "
+        f"validation accuracy of {best['val_accuracy']:.3f}."
     )
     if len(results[run]) > 1:
-        caption += f" This is seed {seed}, of {len(results[run])} seeds: {ours(results, run)}."
-    if run.figure:
-        original = " and ".join(f"{number:.3f}" for number in (run.loss, run.accuracy) if number)
-        caption += f" The original: {original}; the difference: {from_original(results, run)}."
-    reading = "\n".join(
-        f"- **{rule.name.capitalize()}.** {evidence}{f' *Next:* {advice}' * bool(advice)}"
-        for rule, evidence, advice in diagnose(record)
-    )
-    curves = f"![Loss and accuracy of {words}](plots/{name}.png)\n\nWhat the curves show:\n\n{reading}"
-    errors = worst_pair(record["confusion_matrix"])
+        caption += f" This is seed {seed}, of {len(results[run])}: {ours(results, run)}."
+    parts = [caption, f"![Loss and accuracy of {words}](plots/{name}.png)"]
     if run in TASKS:
-        errors += f"\n\n![Confusion matrix of {words}](plots/{name}_confusion.png)"
-        errors += f"\n\n![The most confident mistakes of {words}](plots/{name}_mistakes.png)"
-    return "\n\n".join([title, caption, curves, errors, ""])
+        parts += [
+            worst_pair(record["confusion_matrix"]),
+            f"![Confusion matrix of {words}](plots/{name}_confusion.png)",
+            f"![The most confident mistakes of {words}](plots/{name}_mistakes.png)",
+        ]
+    return "\n\n".join(parts)
+
+
+def folded(runs: Sequence[Experiment], results: Results) -> str:
+    """The figures of these runs, folded."""
+    names = "Figure" if len(runs) == 1 else "Figures"
+    numbers = str(runs[0].figure) if len(runs) == 1 else f"{runs[0].figure} to {runs[-1].figure}"
+    figures = "\n\n".join(figure(run, results) for run in runs)
+    return f"<details><summary>{names} {numbers}: the curves</summary>\n\n{figures}\n\n</details>"
 
 
 def worst_pair(confusion: list[list[int]]) -> str:
@@ -163,7 +180,25 @@ def worst_pair(confusion: list[list[int]]) -> str:
     )
 
 
-def row_of(rule: Rule) -> str:
-    """A row of a table: the name of a rule, how it is found, and what to change next."""
-    exceptions = "".join(f" With `{option(setting)}`: {advice}" for setting, advice in rule.exceptions.items())
-    return f"| {rule.name} | {rule.sign} | {rule.advice}{exceptions} |"
+def conditions(results: Results) -> str:
+    """The rows of a table: every run of the page, with what its numbers depend on beside its settings."""
+    rows = []
+    for record in (record for run in (*FIGURES, BATCH128, TWO_BLOCKS, *RECIPES, *EVIDENCE) for record in results[run]):
+        told = {
+            key: over_epochs(record["environments"], key) for key in ("device", "cpu", "torch", "precision", "threads")
+        }
+        machine = f"{told['cpu'] if told['device'] == 'cpu' else told['device']}, torch {told['torch']}"
+        minutes = sum(column(record["history"], "seconds")) / 60
+        commit = (record.get("code") or "not recorded")[: 7 if record.get("code") else None]
+        cells = f"{record['test_accuracy']:.4f}", machine, told["precision"], told["threads"], f"{minutes:.0f}", commit
+        rows.append(f"| `{record['run']}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def over_epochs(environments: Sequence[dict], key: str) -> str:
+    """What an environment's ``key`` was, and from which epoch on, if it changed."""
+    found = {}
+    for it in environments:
+        since = f" (from epoch {it['from_epoch']} on)" * (it["from_epoch"] > 1)
+        found.setdefault(str(it[key] or "not recorded"), since)
+    return ", ".join(value + since for value, since in found.items())

@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
+from lab.curves import column
 from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
-from lab.original import FIGURES
+from lab.original import BASELINE, FIGURES, SIMPLECNN
 from lab.record import title_of
 from lab.report.chance import ours
-from lab.report.runs import Results
+from lab.report.runs import RECIPES, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MINUTES = {  # the runs of the picture of accuracy over time
+    "SimpleCNN": (SIMPLECNN,),
+    "ResNet-18": (BASELINE,),
+    "SimpleCNN, recipe": RECIPES[::2],
+    "ResNet-18, recipe": RECIPES[1::2],
+}
 
 
 def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
@@ -27,6 +35,40 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
                 label = f"{title_of(record)} ({record['test_accuracy']:.3f})"
                 draw_curve(axes, record["history"], f"val_{metric}", color=f"C{number}", label=label)
         draw_legend(part, pair)
+
+
+def draw_rule(figure: "Figure", record: dict) -> None:
+    """Draw loss and accuracy of a run, small: an example of what a rule finds."""
+    figure.set_figheight(2)
+    pair = learning_axes(figure, record["config"]["epochs"])
+    for axes, metric in zip(pair, TOP, strict=True):
+        draw_curve(axes, record["history"], f"train_{metric}", label="training", linestyle="--")
+        draw_curve(axes, record["history"], f"val_{metric}", label="validation")
+    draw_legend(figure, pair, ncols=2)
+
+
+def draw_minutes(figure: "Figure", results: Results) -> None:
+    """Draw test accuracy over the minutes of training: what a reader gets for the time that they have."""
+    figure.set_figheight(3.2)
+    axes = figure.subplots()
+    for number, (title, runs) in enumerate(MINUTES.items()):
+        records = sorted((it for run in runs for it in results[run]), key=minutes_of)
+        axes.plot(
+            [minutes_of(it) for it in records],
+            column(records, "test_accuracy"),
+            "os^D"[number] + ("-" if number > 1 else ""),
+            markersize=5,
+            color=f"C{number % 2}",
+            fillstyle="full" if number > 1 else "none",
+            label=title,
+        )
+    axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+
+
+def minutes_of(record: dict) -> float:
+    return sum(column(record["history"], "seconds")) / 60
 
 
 def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:

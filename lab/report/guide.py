@@ -1,0 +1,138 @@
+"""The text of GUIDE.md: guide.md, with what the records say of each rule, each ingredient, and each minute."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import median
+
+from lab.curves import COST, PATIENCE
+from lab.diagnosis import (
+    GOOD,
+    NO_CONVERGENCE,
+    OSCILLATION,
+    OVERFITTING,
+    RULES,
+    UNDERFITTING,
+    Rule,
+    diagnose,
+)
+from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, SIMPLECNN, Experiment
+from lab.report.chance import difference, ours
+from lab.report.comparisons import changed_settings, row
+from lab.report.pages import filled
+from lab.report.runs import (
+    BATCH128,
+    BEFORE,
+    INGREDIENTS,
+    RECIPES,
+    RESNET18_SHORT,
+    SIMPLECNN_RECIPE,
+    TWO_BLOCKS,
+    Results,
+    Task,
+)
+from lab.schedule import best_of, out_of_patience
+from lab.settings import flags_for, option, settings_of
+
+SHOWN = (
+    *FIGURES,
+    BATCH128,
+    TWO_BLOCKS,
+    *RECIPES,
+    *BEFORE,
+)  # the runs in which a rule is looked for, the plainest first
+CURES = {  # for a rule, a run in which it was found, and one with the change that it advises
+    OSCILLATION: (HIGH_CONSTANT, HIGH),
+    NO_CONVERGENCE: (HIGH_CONSTANT, HIGH),
+    OVERFITTING: (NO_AUG, BASELINE),
+    UNDERFITTING: (LOW, LOW_CONSTANT),
+}
+
+
+def guide(results: Results, tasks: Mapping[str, Task]) -> str:
+    """The guide in Markdown."""
+    return filled(
+        "guide.md",
+        results,
+        rules=rules(results),
+        simplecnn_ingredients=ingredients(results, SIMPLECNN_RECIPE),
+        resnet18_ingredients=ingredients(results, RESNET18_SHORT),
+        rows="\n".join(f"| {row(results, run)}" for run in (SIMPLECNN, BASELINE, *RECIPES)),
+        patience=patience(results),
+        settings=changed_settings([tasks[run.task] for run in (SIMPLECNN, BASELINE)]),
+    )
+
+
+def examples(results: Results) -> dict[Rule, dict]:
+    """For each rule, the record of the first run that it applies to; a rule that no run shows is left out."""
+    found = {}
+    for record in (record for run in SHOWN for record in results[run][:1]):
+        for finding in diagnose(record):
+            found.setdefault(finding.rule, record)
+    return {rule: found[rule] for rule in RULES if rule in found}
+
+
+def picture_of(rule: Rule) -> str:
+    return f"rule_{rule.name.replace(' ', '_')}"
+
+
+def rules(results: Results) -> str:
+    """Each rule: how it is found, what to change, a picture of it, and what the change did in two of our runs."""
+    shown, parts = examples(results), []
+    for rule in sorted(RULES, key=lambda rule: rule is GOOD, reverse=True):
+        lines = [f"### {rule.name.capitalize()}", rule.sign]
+        if rule in shown:
+            evidence = next(finding.evidence for finding in diagnose(shown[rule]) if finding.rule is rule)
+            lines.append(f"![{rule.name}: {shown[rule]['run']}](plots/{picture_of(rule)}.png)")
+            lines.append(f"`{shown[rule]['run']}`: {evidence}")
+        else:
+            lines.append("None of the runs here shows it.")
+        if rule.advice:
+            lines.append(f"**What to change.** {rule.advice}{exceptions(rule)}{cured(rule, results)}")
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def exceptions(rule: Rule) -> str:
+    return "".join(f" With `{option(setting)}`: {advice}" for setting, advice in rule.exceptions.items())
+
+
+def cured(rule: Rule, results: Results) -> str:
+    """What the advice of a rule did to the test accuracy in two of our runs; empty where there are none."""
+    if rule not in CURES or not all(results[run] for run in CURES[rule]):
+        return ""
+    ill, cured = CURES[rule]
+    gain = difference(results, cured, ill)
+    return f" **What it did:** {ill.title} {ours(results, ill)}, {cured.title} {ours(results, cured)}: {gain}."
+
+
+def ingredients(results: Results, whole: Experiment) -> str:
+    """A table: a recipe without one of its ingredients, in the order of the test accuracy; which runs are missing."""
+    runs = [run for run in INGREDIENTS if run.title.startswith(f"{whole.title}, ")]
+    if missing := results.missing(whole, *runs):
+        return f"*({missing})*"
+    rows = ["| in its place | validation accuracy | test accuracy | points lost in the test |", "|---|---|---|---|"]
+    for run in sorted(runs, key=results.mean):
+        taken = {name: value for name, value in run.changes.items() if name not in whole.changes}
+        validation, lost = best_of(results[run][0]["history"])["val_accuracy"], difference(results, whole, run)
+        chance = "within" if lost.is_chance else "more than"
+        numbers = f"{validation:.3f} | {results.mean(run):.3f} | {100 * lost.gain:+.1f}, {chance} chance"
+        rows.append(f"| `{' '.join(flags_for(taken))}` | {numbers} |")
+    return "\n".join(rows)
+
+
+def patience(results: Results) -> str:
+    """What --patience would have saved and cost in our runs."""
+    saved, cost = [], []
+    for record in (record for run in (*FIGURES, BATCH128, TWO_BLOCKS) for record in results[run]):
+        history, patient = record["history"], replace(settings_of(record["config"]), patience=PATIENCE)
+        stop = next((n for n in range(1, len(history)) if out_of_patience(history[:n], patient)), len(history))
+        saved.append(len(history) - stop)
+        cost.append(best_of(history)["val_accuracy"] - best_of(history[:stop])["val_accuracy"])
+    if not saved:
+        return ""
+    dear, most = sum(it > COST for it in cost), max(cost)
+    return (
+        f"`--patience {PATIENCE}` stops a run that gains nothing for {PATIENCE} epochs. In the {len(saved)} runs of "
+        f"80 epochs, it would have saved {min(saved)} to {max(saved)} of them, {median(saved):.0f} in the median. It "
+        f"would have cost {most:.3f} of validation accuracy at most, and more than {COST:g} in {dear} of these runs."
+    )

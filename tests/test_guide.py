@@ -1,0 +1,87 @@
+"""GUIDE.md: what it shows of each rule, ingredient and minute is what the records say."""
+
+import re
+
+from matplotlib.figure import Figure
+from test_report import OVERFIT, rebuild, record_of, results_of, save, to
+
+from lab.curves import PATIENCE
+from lab.diagnosis import GOOD, OVERFITTING, RULES
+from lab.original import BASELINE, NO_AUG, SIMPLECNN
+from lab.report import guide
+from lab.report.pictures import draw_minutes
+from lab.report.runs import INGREDIENTS, RESNET18_SHORT, SIMPLECNN_RECIPE, but
+
+
+def sections(page):
+    """The text below each heading."""
+    return dict(re.findall(r"^#+ (.*?)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
+
+
+def guide_of(out, *records):
+    save(out, *records)
+    assert rebuild(out, "--plot")[0] == 0
+    return sections((out / "GUIDE.md").read_text(encoding="utf-8"))
+
+
+def test_each_rule_is_shown_in_a_run_that_has_it(tmp_path):
+    page = guide_of(tmp_path, record_of(SIMPLECNN), record_of(NO_AUG, **OVERFIT))
+    for rule in RULES:
+        text = page[rule.name.capitalize()]
+        assert rule.sign in text and (rule.advice in text)
+        picture = f"plots/{guide.picture_of(rule)}.png"
+        assert (f"]({picture})" in text) == (tmp_path / picture).exists() != ("None of the runs here shows it." in text)
+    assert "`task2_resnet18_no-aug`: The validation loss was lowest in epoch 8" in page["Overfitting"]
+    assert "`task1_simplecnn`: " in page["Good"] and "What it did" not in page["Overfitting"]
+
+
+def test_what_a_change_did_is_said_where_both_runs_are_there(tmp_path):
+    page = guide_of(tmp_path, record_of(NO_AUG, right=780, **OVERFIT), record_of(BASELINE, right=850))
+    told = (
+        "**What it did:** Without data augmentation 0.780, ResNet-18 baseline 0.850: +0.070, more than chance (±0.011)."
+    )
+    assert page["Overfitting"].strip().endswith(told)
+
+
+def test_an_ingredient_is_worth_what_the_test_loses_without_it():
+    short = [record_of(run, right=880 + number) for number, run in enumerate(INGREDIENTS[8:])]
+    whole = record_of(RESNET18_SHORT, right=890)
+    _, _, *rows = guide.ingredients(results_of(whole, *short), RESNET18_SHORT).splitlines()
+    assert [row.split(" | ")[2:] for row in rows] == [
+        [f"0.{880 + number}", f"{1 - number / 10:+.1f}, within chance |"] for number in range(7)
+    ]
+    assert rows[0].startswith("| `--warmup 0` | ")
+    assert "not finished yet: `python task1" in guide.ingredients(results_of(*short), SIMPLECNN_RECIPE)
+    assert but(RESNET18_SHORT, warmup=0.0) == INGREDIENTS[8]
+
+
+def test_patience_is_judged_by_all_runs_of_80_epochs():
+    early = record_of(BASELINE, val_accuracy=lambda epoch: min(0.04 * epoch, 0.8) + 0.01 * (epoch == 60))
+    late = record_of(NO_AUG, val_accuracy=lambda epoch: 0.5 + epoch / 1000)
+    text = guide.patience(results_of(early, late))
+    assert (
+        f"In the 2 runs of 80 epochs, it would have saved 0 to {80 - 20 - PATIENCE} of them, 25 in the median." in text
+    )
+    assert text.endswith("cost 0.010 of validation accuracy at most, and more than 0.005 in 1 of these runs.")
+    assert guide.patience(results_of()) == ""
+
+
+def test_minutes_are_drawn_from_the_records():
+    recipe = record_of(SIMPLECNN_RECIPE, right=870)
+    for number, epoch in enumerate(recipe["history"]):
+        epoch["seconds"] = 60.0 * (number < 30)
+    draw_minutes(figure := Figure(), results_of(record_of(BASELINE, right=850), recipe))
+    points = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert points == {
+        "SimpleCNN": [],
+        "ResNet-18": [[2.0, 0.85]],
+        "SimpleCNN, recipe": [[30.0, 0.87]],
+        "ResNet-18, recipe": [],
+    }
+
+
+def test_good_comes_first_and_no_rule_is_left_out():
+    shown = guide.examples(results_of(record_of(SIMPLECNN, train=to(0.3))))
+    assert GOOD in shown and OVERFITTING not in shown
+    names = re.findall(r"^### (.*)$", guide.rules(results_of()), re.MULTILINE)
+    assert names[0] == "Good" and {name.lower() for name in names} == {rule.name for rule in RULES}
