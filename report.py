@@ -112,7 +112,7 @@ def write(args: argparse.Namespace, results: Results) -> None:
     for name, (rows, _) in COMPARISONS.items():
         if not results.missing(*sum(rows, ())):
             pictures[f"compare_{name}"] = draw_comparison, [[results[run][0] for run in row] for row in rows]
-    silent = [record for run in (HIGH, BASELINE, LOW) for record in results[run][:1] if record.get("silent_channels")]
+    silent = [record for run in (BASELINE, HIGH, LOW) for record in results[run][:1] if record.get("silent_channels")]
     if len(silent) == 3:
         pictures["silent_channels"] = draw_silent_channels, silent
     pictures |= {picture_of(rule): (draw_rule, record) for rule, record in examples(results).items()}

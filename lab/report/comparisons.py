@@ -89,7 +89,7 @@ def of_blocks(results: Results) -> str:
 COMPARISONS = {  # for each picture: the runs on each of its rows, and the function that says what follows
     "normalization": ([(BASELINE, NO_NORM)], of_normalization),
     "augmentation": ([(BASELINE, NO_AUG)], of_augmentation),
-    "learning_rate": ([(HIGH, BASELINE, LOW), (HIGH_CONSTANT, CONSTANT, LOW_CONSTANT)], of_learning_rates),
+    "learning_rate": ([(BASELINE, HIGH, LOW), (CONSTANT, HIGH_CONSTANT, LOW_CONSTANT)], of_learning_rates),
     "batch_size": ([(BASELINE, BATCH128)], of_batch_size),
     "two_blocks": ([(SIMPLECNN, TWO_BLOCKS)], of_blocks),
 }

@@ -1,19 +1,19 @@
 """Pictures of several runs: their curves on the same axes, and all results beside the original's."""
 
 from collections.abc import Sequence
-from statistics import stdev
 from typing import TYPE_CHECKING
 
 from lab.curves import column
 from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
 from lab.original import BASELINE, FIGURES, SIMPLECNN
 from lab.record import title_of
-from lab.report.chance import ours
+from lab.report.chance import from_original, ours
 from lab.report.runs import RECIPES, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COLOURS = ["#1f3b73", "#d9480f", "#f2b134", *(f"C{number}" for number in range(2, 9))]  # the first three differ in grey
 MINUTES = {  # the runs of the picture of accuracy over time
     "SimpleCNN": (SIMPLECNN,),
     "ResNet-18": (BASELINE,),
@@ -29,11 +29,12 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
     figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
     for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
         pair = learning_axes(part, epochs)
+        pair[1].set(ylabel="accuracy, from 0.3 on", ylim=(0.3, 1))
         for axes, metric in zip(pair, TOP, strict=True):
-            for number, record in enumerate(records):
-                draw_curve(axes, record["history"], f"train_{metric}", color=f"C{number}", alpha=0.5, linestyle="--")
+            for record, colour in zip(records, COLOURS, strict=False):
+                draw_curve(axes, record["history"], f"train_{metric}", color=colour, alpha=0.5, linestyle="--")
                 label = f"{title_of(record)} ({record['test_accuracy']:.3f})"
-                draw_curve(axes, record["history"], f"val_{metric}", color=f"C{number}", label=label)
+                draw_curve(axes, record["history"], f"val_{metric}", color=colour, label=label)
         draw_legend(part, pair)
 
 
@@ -56,14 +57,16 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
         axes.plot(
             [minutes_of(it) for it in records],
             column(records, "test_accuracy"),
-            "os^D"[number] + ("-" if number > 1 else ""),
+            "os^D"[number],
             markersize=5,
-            color=f"C{number % 2}",
+            color=COLOURS[number % 2],
             fillstyle="full" if number > 1 else "none",
             label=title,
         )
     axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log")
-    axes.grid(alpha=0.3, which="both")
+    axes.set_xticks((minutes := [3, 5, 10, 20, 30, 60, 120, 240]), map(str, minutes), minor=False)
+    axes.set_xticks([], minor=True)
+    axes.grid(alpha=0.3)
     axes.legend()
 
 
@@ -75,9 +78,9 @@ def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
     """Draw, for each batch normalization of a network, the share of its channels that have next to no scale."""
     figure.set_figheight(3)
     axes = figure.subplots()
-    for record, marker in zip(records, "os^", strict=True):
+    for record, marker, colour in zip(records, "os^", COLOURS, strict=False):
         silent = record["silent_channels"]
-        axes.plot(silent.keys(), silent.values(), marker=marker, markersize=4, label=title_of(record))
+        axes.plot(silent.keys(), silent.values(), marker=marker, markersize=4, color=colour, label=title_of(record))
     axes.set(ylabel="share of channels", ylim=(-0.03, 1.03))
     axes.tick_params("x", rotation=90)
     axes.grid(alpha=0.3)
@@ -85,9 +88,9 @@ def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
 
 
 def draw_results(figure: "Figure", results: Results) -> None:
-    """Draw the original's test accuracies beside ours, with the standard deviation where there are several seeds."""
+    """Draw the original's test accuracies beside ours; a bar is what chance may part them by."""
     figure.set_figheight(3)
-    axes = figure.subplots()
+    axes, ours_colour = figure.subplots(), COLOURS[0]
 
     def write(row: float, points: int, text: str, colour: str) -> None:
         """Write right of the axes, at the height of a row."""
@@ -95,15 +98,16 @@ def draw_results(figure: "Figure", results: Results) -> None:
         axes.annotate(text, (1, row), (points, 0), color=colour, annotation_clip=False, **beside)
 
     write(-1, 6, "◇ original", "0.4")
-    write(-1, 60, "● ours", "tab:blue")
+    write(-1, 60, "● ours, ├┤ chance", ours_colour)
     for row, run in enumerate(FIGURES):
-        accuracies = results.accuracies(run)
         write(row, 6, f"{run.accuracy:.3f}", "0.4")
-        write(row, 60, ours(results, run) if accuracies else "not finished yet", "tab:blue" if accuracies else "0.7")
-        if accuracies:
-            here, spread = results.mean(run), stdev(accuracies) if len(accuracies) > 1 else None
+        write(
+            row, 60, ours(results, run) if results[run] else "not finished yet", ours_colour if results[run] else "0.7"
+        )
+        if results[run]:
+            here, chance = results.mean(run), from_original(results, run).chance
             axes.plot([run.accuracy, here], [row, row], color="0.7", linewidth=3)
-            axes.errorbar(here, row, xerr=spread, fmt="o", color="tab:blue", capsize=3, markersize=4, zorder=3)
+            axes.errorbar(here, row, xerr=chance, fmt="o", color=ours_colour, capsize=3, markersize=4, zorder=3)
         axes.plot(run.accuracy, row, "D", markersize=8, markerfacecolor="none", color="0.4", zorder=4)
     axes.set_yticks(range(len(FIGURES)), [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
