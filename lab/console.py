@@ -28,7 +28,8 @@ def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environ
     """Print the statistics of the normalization, every setting that is not off, and the device."""
     it, numbers = run.settings, (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
     pixels = "normalized with mean {} and standard deviation {}".format(*numbers)
-    words = titles(run_name("", {name: value for name, value in asdict(it).items() if value or name == "seed"}))
+    on = {name: value for name, value in asdict(it).items() if value or name == "seed"}
+    words = titles(run_name("", on), on)
     words += [f"the rate is halved every {STEP_SIZE} epochs"] * (not it.constant_lr and not it.warmup)
     print(f"Run:     {run.name}")
     print(f"Pixels:  {'in [0, 1], not normalized' if it.no_norm else pixels}")

@@ -219,6 +219,62 @@ def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, wit
     assert f"- `plots/task2_resnet18_seed1.json`: {reason}" in page and "ours: **0.850**<br>" in page
 
 
+def places_in(value, place=()):
+    """The keys that lead to each value inside, of a list to its first."""
+    items = value.items() if isinstance(value, dict) else [*enumerate(value)][:1] if isinstance(value, list) else []
+    for key, inner in items:
+        yield from ((*place, key), *places_in(inner, (*place, key)))
+
+
+WRONG = None, "32", [1], {}, True, -1, math.nan, 10**400
+OPTIONAL = {"cpu", "precision", "silent_channels", "test_accuracy_mirrored", "val_accuracy_plain"}
+UNUSED = {("config", "network", "logits"), ("silent_channels", "bn1")}
+
+
+def test_a_wrong_kind_of_value_anywhere_in_a_record_is_named(tmp_path, without_layers):
+    """By the report, which leaves the record out, and by --compare, which takes a run of any settings."""
+    good = record_of(BASELINE, 0, 850) | {"test_accuracy_mirrored": 0.8, "silent_channels": {"bn1": 0.1}}
+    good["environments"][0]["cpu"], spoiled = "EPYC", []
+    (tmp_path / "plots").mkdir()
+    for *place, key in places_in(good):
+        for wrong in WRONG:
+            record = json.loads(json.dumps(good))
+            record["run"] = name = f"task2_resnet18_seed{len(spoiled) + 1}"
+            record["config"]["seed"] = len(spoiled) + 1
+            inner = functools.reduce(lambda it, step: it[step], place, record)
+            was, inner[key] = inner[key], wrong
+            right = was is wrong or (wrong is None and key in OPTIONAL) or (*place, key) in UNUSED
+            if not right and not (type(was) is type(wrong) and type(was) in (str, list, dict, bool)):
+                (tmp_path / "plots" / f"{name}.json").write_text(json.dumps(record))
+                spoiled.append(name)
+    save(tmp_path, good)
+    told, page = rebuild(tmp_path)
+    assert {Path(line.split(": ")[1]).stem for line in told.splitlines()} == {*spoiled} and len(spoiled) > 300
+    assert "ours: **0.850**<br>" in page
+    for name in spoiled:
+        with pytest.raises(SystemExit, match=rf"{name}\.json cannot be used: "):
+            report.main(["--compare", name, "--output-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("batch_size", 1), ("optimizer", "Adamw"), ("growth", 2)]
+)
+def test_a_setting_out_of_its_range_is_named(tmp_path, name, value):
+    record = record_of(BASELINE)
+    record["config"][name] = value
+    save(tmp_path, record)
+    with pytest.raises(SystemExit, match=f"cannot be used: its {name} is of another kind, or out of range"):
+        report.main(["--compare", record["run"], "--output-dir", str(tmp_path)])
+
+
+def test_a_record_that_an_editor_of_windows_has_saved_is_read(tmp_path, without_layers):
+    save(tmp_path, record_of(BASELINE, right=850))
+    path = tmp_path / "plots" / "task2_resnet18.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    code, page = rebuild(tmp_path)
+    assert code == 0 and "ours: **0.850**<br>" in page
+
+
 def test_each_environment_of_a_resumed_run_is_told(tmp_path):
     record = record_of(SIMPLECNN)
     later = {"from_epoch": 31, "precision": "bfloat16", "threads": 1}
@@ -413,9 +469,7 @@ def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_lay
         low = f"0.{500 + number} {highest}" if number < 4 else ""
         assert f"| {which} | {low} | 0.{504 + number} {highest} |\n" in page
     assert "| 5, Step LR with initial value 0.01 | 0.715 | 0.8305 ± 0.0007 (n = 2) | 0.700 |\n" in page
-    assert (
-        "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
-    )
+    assert "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
 
 
 def test_the_runs_of_before_are_the_originals_with_the_settings_of_before():
@@ -720,9 +774,7 @@ def test_wrong_flags_are_refused_in_one_line(tmp_path, capsys, words):
 
 def test_an_unknown_run_is_refused_with_the_groups_that_there_are(tmp_path, capsys):
     assert rebuild(tmp_path, "--list", "original", "ingredient")[0] == 2
-    told = (
-        "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
-    )
+    told = "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
     assert told in capsys.readouterr().err
 
 

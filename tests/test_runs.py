@@ -744,7 +744,7 @@ def test_the_curves_of_all_runs_have_the_same_axes_whatever_they_show():
     history = [{"epoch": epoch, "learning_rate": 0.01 * 0.5 ** ((epoch - 1) // 10)} for epoch in range(1, 26)]
     for epoch in history:
         epoch |= {"train_loss": 0.1, "train_accuracy": 0.9, "val_loss": 40 / epoch["epoch"], "val_accuracy": 0.1}
-    config = {"epochs": 60, "network": {"class": "ResNet18"}}
+    config = {"epochs": 60, "lr": 0.01, "constant_lr": True, "seed": 3, "network": {"class": "ResNet18"}}
     record = {"run": "task2_resnet18_lr0.01_constant-lr_seed3", "config": config, "history": history}
     common.draw_curves(figure := Figure(), record)
     assert figure.get_suptitle() == "ResNet-18, learning rate 0.01, constant rate, seed 3"
