@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lab import checkpoint, cifar10, console, diagnosis, drawing, faster, photos, precision, summary
 from lab import record as records
 from lab.drawing import save_figure
-from lab.files import shown
+from lab.files import remove, shown, told
 from lab.learner import EVERY, Learner, learner_for
 from lab.run import Run
 from lab.schedule import best_of, epochs_left, out_of_patience, rate_of, size_of, steps_of
@@ -194,7 +194,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     Adam, cross-entropy, StepLR (lab report, training configuration), or as the settings say. After each epoch a state
     with the best weights so far is saved: those with the highest validation accuracy, of equals the earliest. With
     --resume, it goes on from that state. If the weights are averaged, the average is validated, and kept.
-    Raises FloatingPointError: a loss is not finite; SystemExit: the state cannot be used; OSError: a write fails.
+    Raises FloatingPointError: a loss is not finite; SystemExit, OSError: the state cannot be used, or not be written.
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
@@ -214,8 +214,10 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
         records.note_conditions(record, conditions)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
-        checkpoint.save_state(run.files.state, record, best, learner)
-        records.write_table(run.files.live_table, record)
+        with told("This epoch is not saved; the next one tries again."):
+            checkpoint.save_state(run.files.state, record, best, learner)
+        with told("The run goes on."):
+            records.write_table(run.files.live_table, record)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
             save_figure(run.files.live, run.name, draw_curves, record)
             drawn = time.monotonic()
@@ -352,7 +354,7 @@ def finish(model: nn.Module, record: dict, test_set: Dataset, run: Run) -> None:
     weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
     checkpoint.save(run.files.best, weights, run.name)
     for path in (run.files.live, run.files.live_table, run.files.state):  # the state goes last: a crash loses nothing
-        path.unlink(missing_ok=True)
+        remove(path)
     print(f"Best epoch: {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
     console.print_written(run.files.best, run.files.record, run.files.table, *pictures, run.network_picture)
     print_result(record, run)

@@ -13,7 +13,7 @@ from typing import NoReturn
 import torch
 from tqdm import tqdm
 
-from lab import checkpoint
+from lab import checkpoint, drawing
 from lab.files import shown
 from lab.original import original_accuracy
 from lab.record import conditions
@@ -70,9 +70,10 @@ def print_epoch(history: list[dict], settings: Settings) -> None:
 
 
 def print_written(*paths: Path) -> None:
-    """Name the files that are there, one a line: a picture that could not be drawn is not."""
-    for path in filter(Path.exists, paths):
-        print(f"Written: {shown(path)}")
+    """Name the files that are there, one a line, but no picture that could not be drawn."""
+    for path in paths:
+        if path.exists() and path not in drawing.BROKEN:
+            print(f"Written: {shown(path)}")
 
 
 def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
@@ -112,7 +113,7 @@ def what_next(run: Run, error: BaseException) -> str:
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
-        return f"{advice}{shown(run.files.state)} has all finished epochs. To go on as before: {run.command} --resume"
+        return f"{advice}{shown(run.files.state)} has all saved epochs. To go on as before: {run.command} --resume"
     if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"

@@ -852,7 +852,7 @@ def test_a_signal_ends_the_run_and_its_script(project, number, whole_group):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     *_, first, last = errors.splitlines()
-    assert re.match(r"Interrupted\. \S+task1_simplecnn\.last\.pt has all finished epochs\. To go on as before: ", first)
+    assert re.match(r"Interrupted\. \S+task1_simplecnn\.last\.pt has all saved epochs\. To go on as before: ", first)
     assert last == "Interrupted. The same command goes on."
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (project / "checkpoints" / ".task1_simplecnn.lock").exists():
