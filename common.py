@@ -234,7 +234,7 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
     started, size = time.perf_counter(), size_of(run.settings, epoch)
     train_set, val_set = train_set._replace(size=size), val_set._replace(size=size)
     rate = rate_of(run.settings, learner.steps * (epoch - 1), learner.steps)
-    train_loss, train_accuracy = train_epoch(learner, train_set, run, epoch)
+    train_loss, train_accuracy, pause = train_epoch(learner, train_set, run, epoch)
     _, augmentation = sample_epoch(val_set, run.settings, epoch, VALIDATION)
     with precision.autocast(run.device, run.precision):
         logits = predict_logits(learner.validated, val_set, augmentation)
@@ -243,12 +243,13 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
         where = f"after epoch {epoch} at learning rate {rate:g}"
         raise FloatingPointError(f"The validation loss is no longer finite ({val_loss:g}) {where}.")
     metrics = {"epoch": epoch, "learning_rate": rate, "train_loss": train_loss, "train_accuracy": train_accuracy}
-    metrics |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": round(time.perf_counter() - started, 2)}
+    seconds = round(time.perf_counter() - started - pause, 2)
+    metrics |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": seconds}
     return metrics | ({"image_size": size} if run.settings.growth else {})
 
 
-def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
-    """Train for one epoch; return mean loss and accuracy, measured while it trains."""
+def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float, float]:
+    """Train for one epoch; return mean loss and accuracy, measured while it trains, and the seconds it was stopped."""
     settings, steps, first = run.settings, learner.steps, learner.steps * (epoch - 1)
     torch.manual_seed(seed_for(settings.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, settings, epoch, TRAINING)
@@ -257,8 +258,9 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     autocast = precision.autocast(run.device, run.precision)
     learner.model.train()
-    to_follow = round(steps * epochs_left(settings, epoch))
-    with console.Progress(f"Epoch {epoch:2}/{settings.epochs}", "batch", steps, to_follow) as progress:
+    to_follow = round(len(order) * epochs_left(settings, epoch))
+    what = f"Epoch {epoch:2}/{settings.epochs}", " images", len(order), to_follow
+    with console.Progress(*what, lambda: (loss_sum.item(), correct.item())) as progress:
         for images, labels in batches(dataset, settings.batch_size, order, augmentation):
             learner.set_rate(first + len(losses))
             loss, logits = train_step(learner, images, labels, autocast)
@@ -267,7 +269,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
                 learner.average.update_parameters(learner.model)
             loss_sum += loss * len(labels)
             correct += (logits.argmax(1) == labels).sum()
-            progress.update()
+            progress.update(len(labels))
             if len(losses) == steps or time.monotonic() - checked > 1:
                 checked, finite = time.monotonic(), torch.stack(losses).isfinite().tolist()
                 if not all(finite):
@@ -275,7 +277,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
                     rate = rate_of(settings, first + step, steps)
                     where = f"epoch {epoch}, step {step + 1} of {steps}, at learning rate {rate:g}"
                     raise FloatingPointError(f"The loss is no longer finite ({losses[step]:g}) in {where}.")
-    return loss_sum.item() / len(order), correct.item() / len(order)
+    return loss_sum.item() / len(order), correct.item() / len(order), progress.pause
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch.autocast) -> tuple[Tensor, Tensor]:

@@ -187,8 +187,8 @@ class Download(Progress):
     """The progress of a download, which ends with a TimeoutError if it is slow."""
 
     def __init__(self, slowest: float):
-        super().__init__("  CIFAR-10", "B", ARCHIVE_BYTES, unit_scale=True)
-        self.slowest = slowest
+        super().__init__("  CIFAR-10", " bytes", ARCHIVE_BYTES)
+        self.slowest, self.started = slowest, self.last
 
     def update(self, n: float = 1) -> None:
         super().update(n)

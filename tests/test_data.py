@@ -252,7 +252,7 @@ def test_a_slow_source_is_better_than_none(server, tmp_path, monkeypatch, capsys
     monkeypatch.setattr("lab.console.PAUSE", -1)
     server.sources("slow", "missing")
     cifar10.download(tmp_path)
-    assert re.search(r"^  CIFAR-10: B [\d,]+ of [\d,]+, \d\d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^  CIFAR-10: [\d,]+ of [\d,]+ bytes, \d\d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
     assert cifar10.damaged(tmp_path) == []
     assert server.requests == ["/slow", "/missing", "/slow"]
 

@@ -115,7 +115,7 @@ def until(process, beginning):
     out = ""
     for line in process.stdout:
         out += line
-        if line.startswith(beginning) and ": batch" not in line:  # one that tells of the time between
+        if line.startswith(beginning) and " images, " not in line:  # one that tells of the time between
             return out
     pytest.fail(f"ended before {beginning!r}: {process.stderr.read()}")
 
