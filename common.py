@@ -406,8 +406,11 @@ def show_result(model: nn.Module, run: Run) -> None:
         checkpoint.check_network(model, record["config"]["network"])
     print(f"{run.name} has finished, with its best epoch {record['best_epoch']}: see {shown(run.files.record)}")
     test_set = None
-    if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):
-        test_set = load_test_set(record["config"], run)
+    if not run.files.mistakes.exists():
+        if run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir)):
+            test_set = load_test_set(record["config"], run)
+        else:
+            print(f"{shown(run.files.mistakes)} is not drawn: it needs the images of CIFAR-10, which are not there.")
     pictures = pictures_of(record, test_set, run)
     pictures[run.network_picture] = summary.draw_network, model, run.settings.image_size
     for path, picture in pictures.items():
