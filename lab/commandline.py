@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -115,7 +116,9 @@ def open_run(
         stack.enter_context(precision.without_tf32(run.device))
         stack.enter_context(torch.autocast(run.device.type, enabled=False))  # instead of somebody else's
         if run.mode == "dry-run":
-            run = replace(run, output_dir=Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            stack.enter_context(mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder))  # where torch makes one
+            run = replace(run, output_dir=Path(folder))
         if run.mode not in ("test", "predict"):
             try:
                 files.make_folders(run.output_dir)

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ from typing import NoReturn
 import torch
 from tqdm import tqdm
 
-from lab import checkpoint
+from lab import checkpoint, drawing
 from lab.files import shown
 from lab.original import original_accuracy
 from lab.record import conditions
@@ -21,14 +22,16 @@ from lab.run import Run
 from lab.schedule import best_of, epochs_left, images_of
 from lab.settings import STEP_SIZE, Settings, run_name, titles
 
-PAUSE = 30  # seconds between two lines where there is no bar
+DRAWN, PAUSE = 1, 30  # seconds from one drawing of a bar to the next and, where there is none, between two lines
+STOPPED = 10  # seconds; a step that takes longer, and ten times as long as usual, was a pause: Ctrl-Z, a closed lid
 
 
 def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environment: dict) -> None:
     """Print the statistics of the normalization, every setting that is not off, and the device."""
     it, numbers = run.settings, (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
     pixels = "normalized with mean {} and standard deviation {}".format(*numbers)
-    words = titles(run_name("", {name: value for name, value in asdict(it).items() if value or name == "seed"}))
+    on = {name: value for name, value in asdict(it).items() if value or name == "seed"}
+    words = titles(run_name("", on), on)
     words += [f"the rate is halved every {STEP_SIZE} epochs"] * (not it.constant_lr and not it.warmup)
     print(f"Run:     {run.name}")
     print(f"Pixels:  {'in [0, 1], not normalized' if it.no_norm else pixels}")
@@ -86,9 +89,10 @@ def print_epoch(history: list[dict], settings: Settings) -> None:
 
 
 def print_written(*paths: Path) -> None:
-    """Name the files that are there, one a line: a picture that could not be drawn is not."""
-    for path in filter(Path.exists, paths):
-        print(f"Written: {shown(path)}")
+    """Name the files that are there, one a line, but no picture that could not be drawn."""
+    for path in paths:
+        if path.exists() and path not in drawing.BROKEN:
+            print(f"Written: {shown(path)}")
 
 
 def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
@@ -128,7 +132,7 @@ def what_next(run: Run, error: BaseException) -> str:
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
-        return f"{advice}{shown(run.files.state)} has all finished epochs. To go on as before: {run.command} --resume"
+        return f"{advice}{shown(run.files.state)} has all saved epochs. To go on as before: {run.command} --resume"
     if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"
@@ -152,30 +156,43 @@ def drop_output() -> None:
 
 
 class Progress(tqdm):
-    """A tqdm bar that tells in plain lines what it cannot draw; the time left includes ``to_follow`` further steps."""
+    """A tqdm bar that tells in plain lines what it cannot draw; the time left includes ``to_follow`` further pieces.
 
-    def __init__(self, label: str, unit: str, total: int | None = None, to_follow: int = 0, **how):
-        drawn = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{rate_fmt}{postfix}]"
-        disable = None  # where there is no terminal
+    ``sums()`` are the loss and the right answers until now, summed. It is called once a second, where a bar is drawn,
+    for a GPU waits for it.
+    """
+
+    def __init__(self, label: str, unit: str, total: int, to_follow: int = 0, sums: Callable[[], tuple] = tuple):
+        disable = bool(os.environ.get("TQDM_DISABLE")) or None  # None: where there is no terminal
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, or no file
             if not all(os.get_terminal_size(sys.stderr.fileno())):  # a terminal of no columns or no lines
                 disable = True
-        super().__init__(desc=label, unit=unit, total=total, leave=False, bar_format=drawn, disable=disable, **how)
-        self.label, self.piece, self.done = label, unit, 0  # a bar that draws nothing keeps neither label nor unit
-        self.to_follow, self.started = to_follow, time.monotonic()
-        self.told = self.started
+        self.label, self.piece, self.to_follow, self.sums = label, unit, to_follow, sums
+        self.last = self.told = time.monotonic()
+        self.done, self.pace, self.pause = 0, 0.0, 0.0  # pieces; seconds for one, of late; seconds of standing still
+        how = {"unit_scale": True, "mininterval": DRAWN, "leave": False, "disable": disable}
+        super().__init__(desc=label, unit=unit, total=total, bar_format="{l_bar}{bar}| {rate_fmt}{postfix}", **how)
 
     def update(self, n: float = 1) -> None:
-        self.done += n
-        self.set_postfix_str(f"{self.left()} left", refresh=False)
+        now, self.done = time.monotonic(), self.done + n
+        seconds, self.last = now - self.last, now
+        if self.done > n and seconds > max(STOPPED, 10 * n * self.pace):
+            self.pause += seconds
+        elif n:  # the mean, later a moving one, in which one slow step is soon forgotten
+            self.pace += (seconds / n - self.pace) * max(n / self.done, min(1, 20 * n / max(self.total, 1)))
         super().update(n)
-        if self.disable and time.monotonic() - self.told > PAUSE:
-            self.told = time.monotonic()
-            print(f"{self.label}: {self.piece} {self.done:,} of {self.total:,}, {self.left()} left")
+        if self.disable and now - self.told > PAUSE:
+            self.told = now
+            print(f"{self.label}: {self.done:,} of {self.total:,}{self.piece}, {self.left()} left")
+
+    @property
+    def format_dict(self) -> dict:
+        means = [it / self.done for it in self.sums()] if self.done else []
+        running = "loss {:.3f} {:.1%}, ".format(*means) if means else ""
+        return super().format_dict | {"postfix": f"{running}{self.left()} left"}
 
     def left(self) -> str:
-        """The time that everything still takes at the pace until now, as [hours:]minutes:seconds."""
+        """The time that everything still takes at the pace of late, as [hours:]minutes:seconds."""
         if not (self.total and self.done):
             return "?"
-        seconds = (time.monotonic() - self.started) / self.done
-        return self.format_interval(seconds * max(0, self.total - self.done + self.to_follow))
+        return self.format_interval(self.pace * max(0, self.total - self.done + self.to_follow))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.curves import column
-from lab.files import atomic_write, shown
+from lab.files import atomic_write, remove, shown
 from lab.record import CLASSES, title_of
 from lab.schedule import GAMMA
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4, where letters have 8 points
 TOP = {"loss": 2.5, "accuracy": 1.0}  # of the axis, in all pictures; guessing costs 2.3
-BROKEN: set[Path] = set()  # pictures that could not be drawn, and of which this process has told
+BROKEN: set[Path] = set()  # pictures that could not be drawn or written at the last try, of which that has been told
 
 
 def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
     """Save what ``draw(figure, *what)`` draws on an empty figure as PNG, complete or not at all.
 
-    ``draw`` sets the figure's height. If it cannot draw, that is told in one line, once for each picture: a training
-    does not end for that. Raises OSError: the file cannot be written.
+    ``draw`` sets the figure's height. If it cannot draw, or the file cannot be written, that is told in one line, once
+    for each picture: a training does not end for that.
     """
     picture = io.BytesIO()
     try:
@@ -38,15 +38,16 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
 
             draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
             figure.savefig(picture, format="png", dpi=figure.dpi)
+        with atomic_write(path, owner) as file:
+            file.write(picture.getvalue())
+        BROKEN.discard(path)
     except Exception as error:  # whatever it is
         if path not in BROKEN:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = getattr(error, "strerror", "") or " ".join(str(error).split())[:300] or type(error).__name__
             print(f"{shown(path)} could not be drawn: {reason}", file=sys.stderr)
         BROKEN.add(path)
-        path.unlink(missing_ok=True)  # an earlier one would show something else
-        return
-    with atomic_write(path, owner) as file:
-        file.write(picture.getvalue())
+        if not isinstance(error, OSError):
+            remove(path)  # an earlier one, which would show something else
 
 
 @contextlib.contextmanager

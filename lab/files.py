@@ -2,14 +2,17 @@
 
 import contextlib
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
+PAUSES = 0.1, 0.4, 1, 2  # seconds: who shows or copies a file may hold it for so long, on Windows from everybody else
 
 
 class Files:
@@ -58,8 +61,9 @@ def only_process(files: Files) -> Iterator[None]:
         files.lock.unlink(missing_ok=True)
         print(f"This file system has no locks ({error}), so do not start {files.name} twice at the same time.")
     try:
-        for path in (files.state, files.record):  # what a killed process left in either directory
-            temporary_name(path, files.name).unlink(missing_ok=True)
+        leftovers = [temporary_name(path, files.name) for path in (files.state, files.record)]  # of a killed process
+        for path in leftovers + [files.live, files.live_table] * files.finished:
+            remove(path)
         yield
     finally:
         if lock.is_locked:
@@ -85,12 +89,36 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        patiently(os.replace, temporary, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that is there no longer than its run needs it; where that is refused, say so."""
+    with told("It can be removed by hand."):
+        patiently(path.unlink, True)
+
+
+def patiently(do: Callable, *what: object) -> None:
+    """Name or remove a file; where that is refused, try again for a few seconds."""
+    for pause in PAUSES:
+        with contextlib.suppress(PermissionError):
+            return do(*what)
+        time.sleep(pause)
+    do(*what)
+
+
+@contextlib.contextmanager
+def told(consequence: str) -> Iterator[None]:
+    """Inside, a file that cannot be written or removed costs a line, and does not end the run."""
+    try:
+        yield
+    except OSError as error:
+        print(f"{error.strerror}: {shown(Path(error.filename))}. {consequence}", file=sys.stderr)
 
 
 def shown(path: Path) -> str:

@@ -25,7 +25,8 @@ PHOTO = re.compile(r".*\.(avif|bmp|gif|hei[cf]|jfif|jp2|jpe?g|p[gp]m|png|svgz?|t
 
 def images_in(path: Path) -> list[Path]:
     """The images in a folder, or those that fit a pattern, sorted and without hidden ones; else ``path`` itself."""
-    names = [] if os.path.exists(path) else glob.glob(str(path))  # the shell of Windows expands no pattern
+    pattern = str(path).replace("[", "[[]")  # * and ? only, as in other shells than that of Windows, which expands none
+    names = [] if os.path.exists(path) else glob.glob(pattern)
     if os.path.isdir(path):
         names = filter(PHOTO.fullmatch, glob.glob(os.path.join(glob.escape(str(path)), "*")))
     return sorted(Path(name) for name in names if os.path.isfile(name)) or [path]
@@ -112,6 +113,8 @@ def reason_of(path: Path, start: bytes, error: Exception) -> str:
             if re.match(rb"....ftyp(hei|hev|mif1|msf1)", start, re.DOTALL) and "HEIF" not in Image.OPEN:
                 return "it is a HEIC photo. Export it as JPEG, or: pip install pillow-heif, and the same command again"
             return "its format is unknown"
+        case OSError() if re.match(r"-$|\w\w+:[/\\]", str(path)):
+            return "an address or standard input is no file. Save the image first, and name its file"
         case OSError():
             return "it is a folder without images" if os.path.isdir(path) else error.strerror or str(error)
     return "its content makes no sense"

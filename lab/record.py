@@ -8,33 +8,34 @@ import json
 import math
 import re
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from lab.files import ROOT, atomic_write
 from lab.schedule import best_of, images_of, out_of_patience, rate_of, size_of, steps_of
-from lab.settings import Settings, settings_of, titles
+from lab.settings import SHARE, Number, Settings, Word, settings_of, titles
 
 FORMAT = 3
 CLASSES = "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
 MISTAKES = 25  # of the test images that are wrong, those with the highest confidence
 
-METRICS = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
-HISTORY = [{"epoch": int} | dict.fromkeys(METRICS, float)]
+EPOCH = {"epoch": int} | dict.fromkeys(("learning_rate", "train_loss", "val_loss", "seconds"), float)
+HISTORY = [EPOCH | dict.fromkeys(("train_accuracy", "val_accuracy"), SHARE)]
 ENVIRONMENT = dict.fromkeys(("torch", "device", "platform"), str) | {"from_epoch": int, "threads": int}
-ENVIRONMENT |= dict.fromkeys(("cpu", "precision"), str | None)  # as old records do not tell them
-SHAPE = {  # of a record, beside its settings; float: a finite number
+ENVIRONMENT |= {"cpu": {str, None}, "precision": {str, None}}  # as old records do not tell them
+SHAPE = {  # of a record, beside its settings; None, or missing: not measured
     "environments": [ENVIRONMENT],
     "history": HISTORY,
     "best_epoch": int,
     "test_loss": float,
-    "test_accuracy": float,
-    "test_accuracy_mirrored": float | None,  # None, or missing: not measured
-    "val_accuracy_plain": float | None,
-    "silent_channels": dict | None,
+    "test_accuracy": SHARE,
+    "test_accuracy_mirrored": {SHARE, None},
+    "val_accuracy_plain": {SHARE, None},
+    "silent_channels": {dict, None},
     "confusion_matrix": [[int]],
-    "mistakes": [{"index": int, "predicted": int, "probability": float}],
+    "mistakes": [{"index": int, "predicted": int, "probability": SHARE}],
 }
 
 
@@ -78,7 +79,7 @@ def commit() -> str | None:
 def title_of(record: dict) -> str:
     """What a picture calls a run: its network (ResNet18 is "ResNet-18"), and the settings in its name."""
     network = re.sub(r"(?<=[a-z])(?=\d)", "-", record["config"]["network"]["class"])
-    return ", ".join([network, *titles(record["run"])])
+    return ", ".join([network, *titles(record["run"], record["config"])])
 
 
 def conditions(environment: dict) -> str:
@@ -94,7 +95,7 @@ def read_record(path: Path, run: str, settings: Settings | None = None) -> dict:
     Raises ValueError: that is not what is in the file; the message is the reason; OSError: it cannot be read.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8-sig"))  # an editor of Windows may have put a BOM first
     except (ValueError, RecursionError):
         raise ValueError("it is cut short, or no JSON") from None
     if misfit(record, {"format": int}) or record["format"] != FORMAT:
@@ -117,14 +118,21 @@ def read_record(path: Path, run: str, settings: Settings | None = None) -> dict:
 
 
 def misfit(value: object, shape: object) -> bool:
-    """Whether a value is not of this shape: a type, float for any finite number; or a list or a dict of shapes."""
+    """Whether a value is not of this shape: a type, what a setting takes, or None; a list, a dict, a set of choices.
+
+    Numbers are finite and not negative; float includes whole ones.
+    """
     if isinstance(shape, dict):
         return not isinstance(value, dict) or any(misfit(value.get(name), part) for name, part in shape.items())
     if isinstance(shape, list):
         return not isinstance(value, list) or any(misfit(it, shape[0]) for it in value)
-    if shape is float:
-        return type(value) not in (int, float) or not math.isfinite(value)
-    return not isinstance(value, shape)
+    if isinstance(shape, set):
+        return all(misfit(value, choice) for choice in shape)
+    if isinstance(shape, (Number, Word)):
+        return not shape.holds(value)
+    if shape in (int, float):
+        return type(value) not in (int, shape) or not 0 <= value <= sys.float_info.max
+    return value is not None if shape is None else not isinstance(value, shape)
 
 
 def check_config(config: object, wanted: Settings | None = None) -> None:
@@ -138,8 +146,8 @@ def check_config(config: object, wanted: Settings | None = None) -> None:
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
     for it in fields(Settings):
-        if misfit(getattr(found, it.name), it.type):
-            raise ValueError(f"its {it.name} is of another kind")
+        if (value := getattr(found, it.name)) is not it.default and misfit(value, it.metadata["kind"] or bool):
+            raise ValueError(f"its {it.name} is of another kind, or out of range")
     for name, value in (wanted or found).changes(found).items():  # TASK or RECIPE has been changed since
         raise ValueError(f"it is of a run with another {name}: {getattr(found, name)!r}, not {value!r}")
 
@@ -155,7 +163,7 @@ def check_history(record: dict) -> None:
             raise ValueError(f"in its history, epoch {number} is missing")
         if not math.isclose(epoch["learning_rate"], rate_of(settings, steps * (number - 1), steps)):
             raise ValueError(f"in its history, the learning rate of epoch {number} is not that of its settings")
-        if settings.growth and epoch.get("image_size") != size_of(settings, number):
+        if epoch.get("image_size") != (size_of(settings, number) if settings.growth else None):
             raise ValueError(f"in its history, the image size of epoch {number} is not that of its settings")
     starts = [environment["from_epoch"] for environment in record["environments"]]
     if starts[:1] != [1][: len(history)] or starts != sorted(set(starts)) or max(starts, default=0) > len(history):

@@ -1,14 +1,13 @@
 """Every setting once: its flag, its word in a run's name, its title, its help and its line in a record."""
 
 import argparse
-import contextlib
-import itertools
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import NamedTuple
 
 STEP_SIZE = 10  # epochs from one halving of the learning rate to the next (lab report, training configuration)
+LEAST = 1e-9  # of a number that is not 0: far smaller ones are 0 while a run trains (lab/precision.py)
 
 
 class Number(NamedTuple):
@@ -19,14 +18,18 @@ class Number(NamedTuple):
     low: float
     high: float
 
+    def holds(self, value: object) -> bool:
+        return type(value) in (int, self.kind) and self.low <= value <= self.high and not 0 < value < LEAST
+
     def parse(self, text: str) -> int | float:
         try:
-            value = self.kind(text)
+            value = self.kind(text) + 0  # which makes 0 of -0
         except ValueError:
             whole = "whole " * (self.kind is int)
             raise argparse.ArgumentTypeError(f"{text!r} is not a {whole}number") from None
-        if not self.low <= value <= self.high:
-            raise argparse.ArgumentTypeError(f"{text} is not between {self.low} and {self.high}")
+        if not self.holds(value):
+            closer = f", or closer to 0 than {LEAST}" * (0 < value < LEAST)
+            raise argparse.ArgumentTypeError(f"{text} is not between {self.low} and {self.high}{closer}")
         if self.kind is float and value != float(f"{value:g}"):
             raise argparse.ArgumentTypeError(f"{text} has more than six digits")
         return value
@@ -37,8 +40,11 @@ class Word(NamedTuple):
 
     metavar: str
 
+    def holds(self, value: object) -> bool:
+        return value in self.metavar.split("|")
+
     def parse(self, text: str) -> str:
-        if text not in self.metavar.split("|"):
+        if not self.holds(text):
             raise argparse.ArgumentTypeError(f"{text!r} is not {self.metavar.replace('|', ' or ')}")
         return text
 
@@ -151,19 +157,16 @@ def run_name(task: str, changes: Mapping[str, object]) -> str:
     return "_".join([task, *words])
 
 
-def titles(name: str) -> list[str]:
-    """The settings in a run's name, in words: of ``task2_resnet18_no-aug_seed1`` "no augmentation" and "seed 1"."""
-    words = reversed(name.split("_"))  # until one that is no setting: there ends the task's name
-    found = (next(filter(None, (title_of(it, word) for it in fields(Settings))), None) for word in words)
-    return [*itertools.takewhile(bool, found)][::-1]
+def titles(name: str, config: Mapping[str, object]) -> list[str]:
+    """The settings in a run's name, in words: of ``task2_resnet18_no-aug_seed1`` "no augmentation" and "seed 1".
 
-
-def title_of(setting: Field, word: str) -> str | None:
-    """The title of a setting with the value that it has in this ``word`` of a run's name; None: the word is no such."""
-    before, place, after = setting.metadata["word"].partition("{}")
-    if not place:
-        return setting.metadata["title"] if word == before else None
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        if word.startswith(before) and word.endswith(after):
-            value = setting.metadata["kind"].parse(word[len(before) : len(word) - len(after)])
-            return setting.metadata["title"].format(value_text(value))
+    A word from the end is one if it says what ``config`` says: a task may be called ``net_recipe``.
+    """
+    found = []
+    for it in reversed(fields(Settings)):
+        value = value_text(config.get(it.name))
+        word = "_" + it.metadata["word"].format(value)
+        if name.endswith(word) and value != "False":
+            name = name.removesuffix(word)
+            found.insert(0, it.metadata["title"].format(value))
+    return found

@@ -72,9 +72,9 @@ def planted_replace(old, new):
     reach("named", new.name)
 
 
-def planted_unlink(path, **how):
+def planted_unlink(path, *how, **more):
     reach("removing", path.name)
-    unlink(path, **how)
+    unlink(path, *how, **more)
 
 
 files.atomic_write, files.open = planted_atomic_write, planted_open

@@ -252,7 +252,7 @@ def test_a_slow_source_is_better_than_none(server, tmp_path, monkeypatch, capsys
     monkeypatch.setattr("lab.console.PAUSE", -1)
     server.sources("slow", "missing")
     cifar10.download(tmp_path)
-    assert re.search(r"^  CIFAR-10: B [\d,]+ of [\d,]+, \d\d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^  CIFAR-10: [\d,]+ of [\d,]+ bytes, \d\d:\d\d left$", capsys.readouterr().out, re.MULTILINE)
     assert cifar10.damaged(tmp_path) == []
     assert server.requests == ["/slow", "/missing", "/slow"]
 
@@ -316,11 +316,24 @@ def test_damaged_files_are_repaired(server, tmp_path, damage, tried):
     tried(f"a data file, {damage}, with a source to repair it", times=2)
 
 
-def test_an_archive_put_there_by_hand_is_used(server, tmp_path):
+@pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "cifar-10-python.tar", "cifar-10-python (1).tar.gz"])
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_an_archive_put_there_by_hand_is_used(server, tmp_path, monkeypatch, capsys, name, can_be_written):
+    """Whatever a browser has called it, and also where it cannot be unpacked beside itself."""
     server.sources("missing")
-    (tmp_path / cifar10.ARCHIVE).write_bytes(server.archive)
-    cifar10.download(tmp_path)
-    assert cifar10.damaged(tmp_path) == [] and server.requests == []
+    monkeypatch.setattr(cifar10, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(os, "access", lambda path, mode: can_be_written)
+    given, data = tmp_path / "given", tmp_path / "project" / "data"
+    given.mkdir()
+    (given / "cifar-10-python.tar.gz.part").write_bytes(server.archive[:1000])
+    (given / name).write_bytes(server.archive)
+    assert cifar10.find(given / name) == given and cifar10.parts_of(given)
+    assert [cifar10.download(given) for _ in range(2)] == [given if can_be_written else data] * 2
+    assert cifar10.damaged(given if can_be_written else data) == [] and server.requests == []
+    kept = {name, "cifar-10-python.tar.gz.part"} | ({cifar10.FOLDER} if can_be_written else set())
+    assert {path.name for path in given.iterdir()} == kept
+    told = f"CIFAR-10 is not in {given if can_be_written else data}. Unpacking {given / name}.\n"
+    assert capsys.readouterr().out == told
 
 
 def test_a_directory_that_cannot_be_is_reported(server, tmp_path):
@@ -432,6 +445,12 @@ def test_what_needs_no_data_looks_for_none(nowhere, tmp_path, monkeypatch, capsy
     out = capsys.readouterr().out
     assert ("40 images to train instead of 45,000" in out) == (words == "--sample") == ("This was the" in out)
     assert "task1_simplecnn.py --epochs 1 --" in out or words != "--sample"  # without --limit, too
+
+
+def test_after_the_sample_nobody_is_told_to_download_what_is_there(nowhere, tmp_path, capsys, without_pictures):
+    (tmp_path / "cifar-10-python (1).tar.gz").touch()
+    start(tmp_path, "--sample", "--limit", "40", "--data-dir", str(tmp_path))
+    assert "\nOn all of it: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["cifar10_sample.webp", "cifar10_sample.txt"])

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
@@ -55,15 +55,25 @@ def test_every_setting_has_a_word_in_the_name_and_a_title():
     assert len(WORDS) == len(fields(Settings))
     for word, flag in WORDS.items():
         run = parse(flag)
-        assert (run.name, len(run.changes), len(titles(run.name))) == (f"net_{word}", 1, 1)
+        assert (run.name, len(run.changes), len(words_of(run))) == (f"net_{word}", 1, 1)
     together = {word: flag for word, flag in WORDS.items() if word not in ALONE}
     run = parse(" ".join(reversed(together.values())))
-    assert run.name == "_".join(["net", *together]) and len(titles(run.name)) == len(together)
+    assert run.name == "_".join(["net", *together]) and len(words_of(run)) == len(together)
     _, script, *words = shlex.split(run.command)
     assert script.endswith("net.py") and parse(shlex.join(words)) == run
-    some = "task2_resnet18_no-norm_lr1e-05_constant-lr_optSGD_plain-val_patience5"
+    some = parse("--no-norm --lr 1e-5 --constant-lr --optimizer SGD --validation plain --patience 5")
     of_some = "no normalization", "learning rate 1e-05", "constant rate", "SGD", "plain validation", "patience 5"
-    assert titles(some) == [*of_some]
+    assert words_of(some) == [*of_some]
+
+
+def words_of(run):
+    return titles(run.name, asdict(run.settings))
+
+
+def test_a_tasks_own_name_is_no_setting():
+    assert [words_of(parse(words, "net_recipe_seed1.py")) for words in ("", "--seed 1", "--recipe --seed 2")] == [
+        *([], ["seed 1"], ["recipe", "seed 2"])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +87,7 @@ def test_every_setting_has_a_word_in_the_name_and_a_title():
         ("--recipe --warmup 0.2", "_recipe"),
         ("--recipe --warmup 0", "_recipe_warmup0"),
         ("--first-weights pytorch --validation augmented --growth 0", "_growth0"),
+        ("--weight-decay -0 --seed -0", "_decay0"),
     ],
 )
 def test_a_name_has_what_differs_from_the_task_or_from_its_recipe(words, name):
@@ -109,7 +120,8 @@ def test_no_flags_are_the_reports_configurations(tmp_path, monkeypatch):
 EXCLUSIVE = ["--resume --restart", "--test --resume", "--dry-run --test", "--predict a.png --test"]
 WRONG = [
     *(f"--{name} {value}" for name in ("epochs", "batch-size", "limit") for value in ("-1", "0", "x", "1.5")),
-    *(f"--lr {value}" for value in ("-0.1", "0", "nan", "inf", "-inf", "1e999", "x", "0.00123456789")),
+    *(f"--lr {value}" for value in ("-0.1", "0", "nan", "inf", "-inf", "1e999", "x", "0.00123456789", "1e-320")),
+    *("--weight-decay 1e-320", "--growth 1e-10", "--rotation 5e-324"),
     *("--batch-size 1", "--batch-size 45001", "--limit 9", "--limit 45001", "--seed -1", "--seed 2147483648"),
     *("--epochs 100001", "--patience 0", "--device tpu", "--device cuda:99", "--device mps:0", "--device cpu:0"),
     *("--lr", "--no-augment", "--no", "extra", "--predict"),

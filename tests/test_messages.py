@@ -1,5 +1,6 @@
 """What a script says to its user is true, fits the terminal, and works when followed."""
 
+import itertools
 import os
 import re
 import shlex
@@ -204,24 +205,56 @@ def test_the_line_of_an_epoch_fits_80_columns_and_tells_the_time_left(capsys):
         assert len(capsys.readouterr().out) <= 81  # with the end of the line
 
 
+def progress_by(clock, monkeypatch, *what):
+    """A bar whose steps take these times; returns it with the times left that it told after each."""
+    now = itertools.accumulate(clock, initial=100.0)
+    monkeypatch.setattr("lab.console.time.monotonic", lambda: next(now))
+    progress, told = Progress(*what), []
+    for _ in clock:
+        progress.update(10)
+        told.append(progress.left())
+    return progress, told
+
+
 def test_the_time_left_is_that_of_the_run(monkeypatch):
-    clock = iter([100.0, 130.0, 130.0, 130.0])
-    monkeypatch.setattr("lab.console.time.monotonic", lambda: next(clock))
-    progress = Progress("Epoch 1/3", "batch", total=10, to_follow=20)
-    assert progress.left() == "?"
-    progress.done = 5
-    assert progress.left() == "02:30"  # 25 steps at 6 seconds
-    progress.done = 11  # a download may bring more than it said
-    progress.to_follow = 0
-    assert progress.left() == "00:00"
+    assert Progress("Epoch 1/3", " images", 50).left() == "?"
+    progress, told = progress_by([60.0] * 5, monkeypatch, "Epoch 1/3", " images", 50, 100)
+    assert told == ["14:00", "13:00", "12:00", "11:00", "10:00"]
+    progress.done, progress.to_follow = 60, 0  # a download may bring more than it said
+    assert progress.left() == "00:00" and progress.pause == 0
+
+
+def test_a_slow_step_is_soon_forgotten_and_a_pause_is_no_time_at_all(monkeypatch):
+    steps = [5.0] + [0.1] * 199  # as where a GPU begins
+    assert progress_by(steps, monkeypatch, "Epoch 1/2", " images", 2000, 2000)[1][99] == "00:30"
+    steps[100] = 3600.0
+    progress, told = progress_by(steps, monkeypatch, "Epoch 1/2", " images", 2000, 2000)
+    assert (progress.pause, told[99:102]) == (pytest.approx(3600), ["00:30", "00:29", "00:29"])
+
+
+def test_an_epochs_seconds_are_without_a_pause(made_up, tmp_path, monkeypatch):
+    """With a clock by which a step takes two seconds, and a pause before the second one an hour."""
+    step, seconds = common.train_step, itertools.accumulate([2, 3602, 2])
+
+    def slowly(*how):
+        clock[0] = next(seconds)
+        return step(*how)
+
+    clock = [0]
+    monkeypatch.setattr(common, "train_step", slowly)
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(common.time, name, lambda: clock[0])
+    record, _ = train(tmp_path, "--limit", "100", "--batch-size", "40", "--epochs", "1")
+    assert record["history"][0]["seconds"] == 4
 
 
 def test_without_a_terminal_a_plain_line_tells_how_far_an_epoch_is(made_up, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lab.console.PAUSE", -1)
-    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total - self.done + self.to_follow} batches")
+    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total - self.done + self.to_follow} images")
     train(tmp_path, "--limit", "100", "--batch-size", "40", "--epochs", "2")
-    lines = [line for line in capsys.readouterr().out.splitlines() if ": batch" in line]
-    assert lines == [f"Epoch  {n // 3 + 1}/2: batch {n % 3 + 1} of 3, {5 - n} batches left" for n in range(6)]
+    lines = [line for line in capsys.readouterr().out.splitlines() if " images, " in line and "Epoch" in line]
+    left = [(1, 40, 160), (1, 80, 120), (1, 100, 100), (2, 40, 60), (2, 80, 20), (2, 100, 0)]
+    assert lines == [f"Epoch  {n}/2: {done} of 100 images, {rest} images left" for n, done, rest in left]
 
 
 def on_a_terminal(command, columns):
@@ -244,22 +277,31 @@ def on_a_terminal(command, columns):
     return printed, process.returncode
 
 
-def test_a_terminal_gets_a_progress_bar():
-    printed, code = on_a_terminal([sys.executable, "task1_simplecnn.py", "--dry-run"], columns=80)
+def test_a_terminal_gets_a_progress_bar_with_the_loss_and_the_accuracy_until_then():
+    """At its end they are those of the epoch."""
+    code = "from lab import console; console.DRAWN = 0; import task1_simplecnn as task; task.main(MAIN)"
+    code = code.replace(
+        "MAIN", "['--dry-run', '--batch-size', '90']"
+    )  # tqdm draws no steps that are smaller than others
+    printed, code = on_a_terminal([sys.executable, "-c", code], columns=80)
     assert code == 0
-    bars = re.findall(rb"\r(Epoch  1/2: +\d+%\|[^\r]*)", printed)
-    assert re.search(rb"(batch/s|s/batch), \d\d:\d\d left\]", bars[-1]) and all(len(bar.decode()) <= 80 for bar in bars)
+    bars = [bar.decode() for bar in re.findall(rb"\r(Epoch  1/2: +\d+%\|[^\r]*)", printed)]
+    loss, accuracy = re.search(r" images/s, loss (\S+) (\S+%), \d\d:\d\d left$", bars[-1]).groups()
+    assert f"Epoch  1/2  lr 0.001     train {loss} {accuracy:>5}  val " in printed.decode()
+    assert all(len(bar) <= 80 for bar in bars) and bars[0].endswith("? left")
 
 
-@pytest.mark.parametrize("columns", [80, 0])
-def test_a_terminal_that_claims_no_columns_gets_lines(columns):
+@pytest.mark.parametrize(("columns", "disable"), [(80, ""), (80, "1"), (0, "")])
+def test_a_terminal_gets_lines_where_no_bar_is_wanted_or_fits(columns, disable, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", disable)
     code = (
-        "import time; from lab import console; console.PAUSE = -1\n"
-        "bar = console.Progress('Epoch 1/2', 'batch', 2, mininterval=0); bar.update(); bar.update()"
+        "from lab import console; console.PAUSE = -1; console.DRAWN = 0\n"
+        "bar = console.Progress('Epoch 1/2', ' images', 2); bar.update(); bar.update()"
     )
     printed, _ = on_a_terminal([sys.executable, "-c", code], columns)
-    lines = rb"Epoch 1/2: batch 1 of 2, \d\d:\d\d left\r\nEpoch 1/2: batch 2 of 2, 00:00 left\r\n"
-    assert bool(re.fullmatch(lines, printed)) == (columns == 0) and (b"\rEpoch 1/2: 100%" in printed) == (columns == 80)
+    lines = rb"Epoch 1/2: 1 of 2 images, \d\d:\d\d left\r\nEpoch 1/2: 2 of 2 images, 00:00 left\r\n"
+    drawn = columns == 80 and not disable
+    assert bool(re.fullmatch(lines, printed)) != drawn and (b"\rEpoch 1/2: 100%" in printed) == drawn
 
 
 def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):

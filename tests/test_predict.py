@@ -366,8 +366,16 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path):
         (folder / f"[{number:02}].png").touch()
     assert photos.images_in(folder) == [folder / f"[{number:02}].png" for number in (1, 2, 3, 4, 12)]  # sorted
     for name in ("1.png", "[12].png"):
+        assert photos.images_in(tmp_path / "[12].png") == [tmp_path / "[12].png"]  # whether it is there or not
         (tmp_path / name).touch()
-    assert photos.images_in(tmp_path / "[12].png") == [tmp_path / "[12].png"]
+    assert photos.images_in(tmp_path / "[12].png") == photos.images_in(tmp_path / "[1?].png") == [tmp_path / "[12].png"]
+
+
+@pytest.mark.parametrize("name", ["-", "https://example.org/cat.jpg", "s3://photos/cat.jpg", "file:///cat.jpg"])
+def test_what_is_no_file_is_told_what_would_be(name):
+    told = "cannot be read: an address or standard input is no file. Save the image first, and name its file."
+    with pytest.raises(ValueError, match=f"^{Path(name)} {told}$"):
+        read_image(Path(name))
 
 
 def test_a_name_that_cannot_be_looked_up_does_not_hide_the_others(gradient, tmp_path, capsys):

@@ -245,6 +245,62 @@ def test_a_paragraph_that_interprets_other_records_is_left_out():
         assert only_true(template, results_of(*records)) == "A.\n\n\nD.\n"
 
 
+def places_in(value, place=()):
+    """The keys that lead to each value inside, of a list to its first."""
+    items = value.items() if isinstance(value, dict) else [*enumerate(value)][:1] if isinstance(value, list) else []
+    for key, inner in items:
+        yield from ((*place, key), *places_in(inner, (*place, key)))
+
+
+WRONG = None, "32", [1], {}, True, -1, math.nan, 10**400
+OPTIONAL = {"cpu", "precision", "silent_channels", "test_accuracy_mirrored", "val_accuracy_plain"}
+UNUSED = {("config", "network", "logits"), ("silent_channels", "bn1")}
+
+
+def test_a_wrong_kind_of_value_anywhere_in_a_record_is_named(tmp_path, without_layers):
+    """By the report, which leaves the record out, and by --compare, which takes a run of any settings."""
+    good = record_of(BASELINE, 0, 850) | {"test_accuracy_mirrored": 0.8, "silent_channels": {"bn1": 0.1}}
+    good["environments"][0]["cpu"], spoiled = "EPYC", []
+    (tmp_path / "plots").mkdir()
+    for *place, key in places_in(good):
+        for wrong in WRONG:
+            record = json.loads(json.dumps(good))
+            record["run"] = name = f"task2_resnet18_seed{len(spoiled) + 1}"
+            record["config"]["seed"] = len(spoiled) + 1
+            inner = functools.reduce(lambda it, step: it[step], place, record)
+            was, inner[key] = inner[key], wrong
+            right = was is wrong or (wrong is None and key in OPTIONAL) or (*place, key) in UNUSED
+            if not right and not (type(was) is type(wrong) and type(was) in (str, list, dict, bool)):
+                (tmp_path / "plots" / f"{name}.json").write_text(json.dumps(record))
+                spoiled.append(name)
+    save(tmp_path, good)
+    told, page = rebuild(tmp_path)
+    assert {Path(line.split(": ")[1]).stem for line in told.splitlines()} == {*spoiled} and len(spoiled) > 300
+    assert "ours: **0.850**<br>" in page
+    for name in spoiled:
+        with pytest.raises(SystemExit, match=rf"{name}\.json cannot be used: "):
+            report.main(["--compare", name, "--output-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("batch_size", 1), ("optimizer", "Adamw"), ("growth", 2)]
+)
+def test_a_setting_out_of_its_range_is_named(tmp_path, name, value):
+    record = record_of(BASELINE)
+    record["config"][name] = value
+    save(tmp_path, record)
+    with pytest.raises(SystemExit, match=f"cannot be used: its {name} is of another kind, or out of range"):
+        report.main(["--compare", record["run"], "--output-dir", str(tmp_path)])
+
+
+def test_a_record_that_an_editor_of_windows_has_saved_is_read(tmp_path, without_layers):
+    save(tmp_path, record_of(BASELINE, right=850))
+    path = tmp_path / "plots" / "task2_resnet18.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    code, page = rebuild(tmp_path)
+    assert code == 0 and "ours: **0.850**<br>" in page
+
+
 def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path, without_layers):
     (tmp_path / "plots").mkdir()
     for name in ("_epochs3", "_no-norm_no-aug", "_seed0", "_seed01", "_seed", "_seed1_limit100", "x"):
@@ -847,7 +903,7 @@ def test_a_signal_ends_the_run_and_its_script(project, number, whole_group):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     *_, first, last = errors.splitlines()
-    assert re.match(r"Interrupted\. \S+task1_simplecnn\.last\.pt has all finished epochs\. To go on as before: ", first)
+    assert re.match(r"Interrupted\. \S+task1_simplecnn\.last\.pt has all saved epochs\. To go on as before: ", first)
     assert last == "Interrupted. The same command goes on."
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (project / "checkpoints" / ".task1_simplecnn.lock").exists():
