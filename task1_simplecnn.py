@@ -6,8 +6,8 @@
     python task1_simplecnn.py --predict a.jpg  what a picture shows, by the saved model
     python task1_simplecnn.py --help           every flag
 
-Test accuracy: 0.812 (the original's: 0.817). One run, seed 0, 100 minutes in float32 on one core of an AMD EPYC
-(Zen 3), PyTorch 2.14.1.
+Test accuracy: 0.819 (the original's: 0.817). One run, seed 0, 81 minutes in bfloat16 on one core of an Intel Xeon,
+beside other work, PyTorch 2.14.1.
 """
 
 from dataclasses import replace
