@@ -137,6 +137,23 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
     assert capsys.readouterr().out.startswith(said)
 
 
+def test_a_longer_run_says_that_it_is_another_one(made_up, tmp_path, capsys):
+    train(tmp_path, *WORDS)
+    longer = ["--epochs", "3", *WORDS[2:], "--device", "cpu", "--output-dir", str(tmp_path), "--data-dir", "x"]
+    for words in ([], ["--resume"]):
+        capsys.readouterr()
+        task1_simplecnn.main([*longer, *words])
+        other, plan, *_ = capsys.readouterr().out.splitlines()
+        assert (
+            (other == f"{RUN} has finished; with other --epochs, {LONGER} is another run, and begins at epoch 1.")
+            == (plan.startswith("To plan a long run from the start: many --epochs, and --patience N"))
+            == (not words)
+        )
+
+
+LONGER = RUN.replace("2", "3")
+
+
 def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsys):
     train(tmp_path, *WORDS, "--resume")
     first, *others = capsys.readouterr().out.splitlines()
