@@ -47,7 +47,9 @@ def parse(script: str, description: str, task: Settings, recipe: Settings, argv:
             parser.error(f"argument {option(name)}: {reason}")
     if args.mode == "dry-run":
         settings = replace(settings, epochs=min(settings.epochs, 2))
-    what = {name: getattr(args, name) for name in ("device", "data_dir", "output_dir")}
+    if args.weights and not args.predict and args.mode != "test":
+        parser.error("argument --weights: goes with --test or --predict")
+    what = {name: getattr(args, name) for name in ("device", "data_dir", "output_dir", "weights")}
     what |= {"mode": "predict" if args.predict else args.mode, "images": tuple(args.predict)}
     return Run(script=Path(script).resolve(), base=base, settings=settings, **what)
 
@@ -81,6 +83,7 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, default="train", help=help)
     help = "name what these images show (of a folder: all)"
     mode.add_argument("--predict", nargs="+", type=path, default=(), metavar="FILE", help=help)
+    flag("--weights", type=path, metavar="FILE", help="for --test and --predict: those of this file, with its settings")
 
 
 PEERS = {  # what others call our flags

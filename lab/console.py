@@ -99,7 +99,7 @@ def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
 
 def print_test(result: dict, run: Run) -> None:
     """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy."""
-    original, best = original_accuracy(run.task, run.changes), run.files.best
+    original, best = not run.weights and original_accuracy(run.task, run.changes), run.weights or run.files.best
     if best.exists():
         print(f"Model loaded from {shown(best)} ({best.stat().st_size / 1e6:.1f} MB)")
     beside = f" (original: {original:.3f})" if original else ""
