@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -372,18 +373,22 @@ def print_result(record: dict, run: Run) -> None:
 
 def reuse(model: nn.Module, run: Run) -> None:
     """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
-    if run.mode != "test":
-        return predict(model, run) if run.mode == "predict" else show_result(model, run)
-    config = checkpoint.load_best(model, run)["config"]
+    if run.mode == "resume":
+        return show_result(model, run)
+    config = checkpoint.load_best(model, run) or vars(run.settings) | load_data(run)[0]._asdict()
+    run = replace(run, settings=replace(run.settings, image_size=config["image_size"]))
+    if run.mode == "predict":
+        return predict(model, config, run)
     test_set = load_test_set(config, run)
     print(f"Data:    {source_of(run)}: {len(test_set.labels):,} images to test")
-    console.print_configuration(run, test_set.mean, test_set.std, precision.environment(run.device, "float32"))
+    if not run.weights:
+        console.print_configuration(run, test_set.mean, test_set.std, precision.environment(run.device, "float32"))
     console.print_test(evaluate(model, test_set), run)
 
 
-def predict(model: nn.Module, run: Run) -> None:
+def predict(model: nn.Module, config: dict, run: Run) -> None:
     """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
-    config, unreadable = checkpoint.load_best(model, run)["config"], False
+    unreadable = False
     for path in (image for given in run.images for image in photos.images_in(given)):
         try:
             image = photos.read_image(path)

@@ -53,7 +53,7 @@ def load(path: Path, shape: dict, what_to_do: str) -> dict:
         if damaged:
             raise ValueError("it is damaged (wrong checksum)")
         if records.misfit(checkpoint, shape):
-            raise ValueError(f"it is no checkpoint of these scripts ({', '.join(shape)})")
+            raise ValueError(f"it is no checkpoint of these scripts ({', '.join(shape) or 'names and values'})")
     return checkpoint
 
 
@@ -112,22 +112,30 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
     now = fingerprint(model)
     if different := [name for name in now if now[name] != network[name]]:
         raise ValueError(f"{network['class']} had other layers then than {now['class']} has now ({different[0]})")
-    if size and network["logits"] is not None:
+    if size and network.get("logits"):
         before, after = network["logits"], logits_of_one_image(model, size)
         if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan
             raise ValueError(f"with the same weights, {network['class']} computed something else then")
 
 
 def load_best(model: nn.Module, run: Run) -> dict:
-    """Put a finished run's best weights into ``model``, return their checkpoint; SystemExit if they cannot be used."""
-    path = run.files.best
+    """Put a finished run's best weights, or those of --weights, into ``model``; return the configuration beside them.
+
+    It is empty if there is none. Raises SystemExit: the weights cannot be used.
+    """
+    path, shape = run.files.best, {"epoch": int, "val_accuracy": float}
     what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
-    best = load(path, {"epoch": int, "val_accuracy": float}, what_to_do)
+    if run.weights:  # of any run, whose settings are its own; of a state, those of the best epoch; or a state_dict
+        path, shape, what_to_do = run.weights, {}, "--weights takes a RUN.pt of this network, or its state_dict."
+    best = load(path, shape, what_to_do)
+    config = best.get("config", {})
     with usable(path, what_to_do):
-        records.check_config(best.get("config"), run.settings)
-        load_weights(model, best.get("model"))
-        check_network(model, best["config"]["network"], run.settings.image_size)
-    return best
+        if config or not run.weights:
+            records.check_config(config, None if run.weights else run.settings)
+        load_weights(model, best.get("best") or best.get("model") or best)
+        if config:  # with another dropout, a network is printed in another way, but computes the same
+            check_network(model, config["network"] | (fingerprint(model) if run.weights else {}), config["image_size"])
+    return config
 
 
 def save_state(path: Path, record: dict, best: dict[str, torch.Tensor], learner: Learner) -> None:

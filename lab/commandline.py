@@ -47,7 +47,9 @@ def parse(script: str, description: str, task: Settings, recipe: Settings, argv:
             parser.error(f"argument {option(name)}: {reason}")
     if args.mode == "dry-run":
         settings = replace(settings, epochs=min(settings.epochs, 2))
-    what = {name: getattr(args, name) for name in ("device", "data_dir", "output_dir")}
+    if args.weights and not args.predict and args.mode != "test":
+        parser.error("argument --weights: goes with --test or --predict")
+    what = {name: getattr(args, name) for name in ("device", "data_dir", "output_dir", "weights")}
     what |= {"mode": "predict" if args.predict else args.mode, "images": tuple(args.predict)}
     return Run(script=Path(script).resolve(), base=base, settings=settings, **what)
 
@@ -81,6 +83,23 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, default="train", help=help)
     help = "name what these images show (of a folder: all)"
     mode.add_argument("--predict", nargs="+", type=path, default=(), metavar="FILE", help=help)
+    flag("--weights", type=path, metavar="FILE", help="for --test and --predict: those of this file, with its settings")
+
+
+PEERS = {  # what others call our flags
+    "--lr": "learning-rate base-lr",
+    "--epochs": "num-epochs n-epochs max-epochs",
+    "--batch-size": "b bs batch train-batch-size",
+    "--weight-decay": "wd l2",
+    "--optimizer SGD": "momentum nesterov",
+    "--device cuda": "gpu gpus cuda",
+    "--device cpu": "no-cuda no-gpu no-accel",
+    "--test": "eval evaluate test-only",
+    "--resume": "resume-from continue",
+    "--weights": "checkpoint ckpt pretrained load",
+    "--data-dir": "data data-path root",
+    "nothing (the images are on the device)": "j workers num-workers",
+}
 
 
 def parser_for(description: str) -> argparse.ArgumentParser:
@@ -96,8 +115,11 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     values, unknown = parser.parse_known_args(argv)
     if unknown:
         known = re.findall(r"--[\w-]+", parser.format_usage())
-        similar = [match for word in unknown for match in difflib.get_close_matches(word.partition("=")[0], known, 1)]
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}.{f' Did you mean {similar[0]}?' if similar else ''}")
+        names = [word.partition("=")[0].lower().replace("_", "-").lstrip("-") for word in unknown]
+        meant = [flag for name in names for flag, peers in PEERS.items() if name in peers.split()]
+        meant = [flag for flag in meant if flag.split()[0] in [*known, "nothing"]]
+        meant += [match for name in names for match in difflib.get_close_matches(f"--{name}", known, 1, 0.8)]
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}.{f' Did you mean {meant[0]}?' if meant else ''}")
     return values
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import sys
 import textwrap
 import time
@@ -47,6 +48,13 @@ def tell_what_is_there(run: Run) -> None:
         raise SystemExit(
             f"{run.name} is unfinished: {len(history)} of {run.settings.epochs} epochs are done{best}. To go on: "
             f"{run.command} --resume; to throw that away and begin again: {run.command} --restart"
+        )
+    shorter = {re.sub(r"_epochs\d+", "", path.stem): path.stem for path in run.files.record.parent.glob("*.json")}
+    other = shorter.get(re.sub(r"_epochs\d+", "", run.name))
+    if other and not (run.files.record.exists() or run.goes_on):
+        print(
+            f"{other} has finished; with other --epochs, {run.name} is another run, and begins at epoch 1.\nTo plan a "
+            "long run from the start: many --epochs, and --patience N, which ends it when nothing gets better."
         )
     if run.mode == "resume" and not run.files.state.exists():
         print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
@@ -108,7 +116,7 @@ def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
 
 def print_test(result: dict, run: Run) -> None:
     """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy."""
-    original, best = original_accuracy(run.task, run.changes), run.files.best
+    original, best = not run.weights and original_accuracy(run.task, run.changes), run.weights or run.files.best
     if best.exists():
         print(f"Model loaded from {shown(best)} ({best.stat().st_size / 1e6:.1f} MB)")
     beside = f" (original: {original:.3f})" if original else ""

@@ -51,6 +51,7 @@ class Run:
     output_dir: Path = ROOT
     mode: str = "train"  # or resume, restart, test, predict, dry-run
     images: tuple[Path, ...] = ()  # the files of --predict
+    weights: Path | None = None  # the file to test or use in place of its own best weights
 
     @property
     def task(self) -> str:

@@ -16,9 +16,10 @@ from test_runs import assert_same_run, interrupt_in_epoch, train, without_second
 
 import common
 import task1_simplecnn
+import task2_resnet18
 from lab import precision
 from lab.checkpoint import fingerprint, load, logits_of_one_image, save
-from lab.files import ROOT
+from lab.files import ROOT, shown
 from task1_simplecnn import SimpleCNN
 
 CONFIG = asdict(task1_simplecnn.TASK) | {"mean": [0.5] * 3, "std": [0.2] * 3}
@@ -189,6 +190,65 @@ def test_what_another_network_of_the_script_has_left_is_told_as_such(made_up, tm
     for mode in (["--test"], ["--predict", "x.png"], *of_record):
         with pytest.raises(SystemExit, match=rf"task1_simplecnn_.* ({told}).*\. To train .*: \S.*"):
             call(*mode)
+
+
+# ---------------------------------------------------------------- weights by their path
+
+
+def result_of(capsys, *words):
+    """The last line that a script prints, and the one before."""
+    capsys.readouterr()
+    task1_simplecnn.main([*words, "--device", "cpu"])
+    return capsys.readouterr().out.splitlines()[-2:]
+
+
+@pytest.mark.parametrize("kind", ["another run's", "a state's", "a state_dict", "a state_dict in another's checkpoint"])
+def test_weights_are_tested_and_used_by_their_path(tmp_path, monkeypatch, capsys, without_pictures, kind):
+    """Those of the recipe, with another dropout and other statistics: its record says so, a state_dict does not."""
+    out, here, photo = tmp_path / "out", tmp_path / "here.pt", str(ROOT / "lab" / "examples" / "cat.png")
+    words = ["--recipe", "--sample", "--limit", "100", "--epochs", "2"]
+    record, checkpoint = train(out, *words)
+    predicted = result_of(capsys, *words, "--output-dir", str(out), "--predict", photo)[-1]
+    if kind == "a state's":
+        with monkeypatch.context() as patch:
+            patch.setattr(common, "finish", lambda *how: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(SystemExit):
+                train(out, *words, "--restart")
+        (out / "checkpoints" / f"{record['run']}.last.pt").rename(here)
+    else:
+        things = {"another run's": checkpoint, "a state_dict": checkpoint["model"]}
+        torch.save(things.get(kind, {"model": checkpoint["model"], "acc": 0.5}), here)
+    flags = [] if "state_dict" not in kind else ["--statistics", "all"]
+    own = ["--sample", "--limit", "100", *flags, "--output-dir", str(tmp_path / "nowhere"), "--weights", str(here)]
+    result = f"Test loss: {record['test_loss']:.3f}, Test accuracy: {record['test_accuracy']:.3f}"
+    assert result_of(capsys, *own, "--test") == [f"Model loaded from {shown(here)} ({size_of(here)} MB)", result]
+    assert result_of(capsys, *own, "--predict", photo)[-1] == predicted
+    assert not (tmp_path / "nowhere").exists()
+
+
+def size_of(path):
+    return f"{path.stat().st_size / 1e6:.1f}"
+
+
+def test_weights_bring_the_size_of_their_images(tmp_path, capsys, without_pictures):
+    words = ["--sample", "--limit", "20", "--epochs", "1"]
+    record, _ = train(tmp_path, *words, "--image-size", "48", script=task2_resnet18)
+    weights = tmp_path / "checkpoints" / f"{record['run']}.pt"
+    task2_resnet18.main([*words, "--test", "--weights", str(weights), "--device", "cpu"])
+    assert capsys.readouterr().out.endswith(f"Test accuracy: {record['test_accuracy']:.3f}\n")
+
+
+@pytest.mark.parametrize("content", [None, [1], {"model": 1}, torchvision.models.resnet18().state_dict(), "changed"])
+def test_weights_of_something_else_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "x.pt"
+    if content == "changed":
+        content = good_checkpoint()
+        content["config"]["network"]["logits"][0] += 1
+    if content is not None:
+        torch.save(content, path)
+    with pytest.raises(SystemExit, match=r"x\.pt( cannot be used: .+)?\. --weights takes a RUN\.pt of this") as refusal:
+        task1_simplecnn.main(["--predict", "x.png", "--weights", str(path), "--device", "cpu"])
+    assert "\n" not in refusal.value.code
 
 
 # ---------------------------------------------------------------- well-formed, with odd content

@@ -132,6 +132,7 @@ WRONG = [
     ),
     *("--weight-decay 10.1", "--rotation 181", "--image-size 31", "--image-size 257", "--image-size 33.5"),
     *("--first-weights zero", "--optimizer adam", "--decayed none", "--validation none", "--statistics last"),
+    *("--weights x.pt", "--weights x.pt --resume"),
     *EXCLUSIVE,
 ]
 
@@ -212,7 +213,7 @@ def test_help_has_three_groups_and_in_the_second_both_defaults(script, capsys, m
     reported, unreported, how = ([" ".join(it.split()) for it in part.split("\n  --")[1:]] for part in parts[1::2])
     named = [" ".join(entry.split()[0] for entry in group) for group in (reported, how)]
     assert named[0] == "recipe no-norm no-aug lr constant-lr batch-size epochs patience seed limit sample float32"
-    assert named[1] == "device data-dir output-dir resume restart test dry-run predict"
+    assert named[1] == "device data-dir output-dir resume restart test dry-run predict weights"
     assert len(reported) + len(unreported) == len(fields(Settings))
     for entry in unreported:
         name = entry.split()[0].replace("-", "_")

@@ -137,6 +137,23 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
     assert capsys.readouterr().out.startswith(said)
 
 
+def test_a_longer_run_says_that_it_is_another_one(made_up, tmp_path, capsys):
+    train(tmp_path, *WORDS)
+    longer = ["--epochs", "3", *WORDS[2:], "--device", "cpu", "--output-dir", str(tmp_path), "--data-dir", "x"]
+    for words in ([], ["--resume"]):
+        capsys.readouterr()
+        task1_simplecnn.main([*longer, *words])
+        other, plan, *_ = capsys.readouterr().out.splitlines()
+        assert (
+            (other == f"{RUN} has finished; with other --epochs, {LONGER} is another run, and begins at epoch 1.")
+            == (plan.startswith("To plan a long run from the start: many --epochs, and --patience N"))
+            == (not words)
+        )
+
+
+LONGER = RUN.replace("2", "3")
+
+
 def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsys):
     train(tmp_path, *WORDS, "--resume")
     first, *others = capsys.readouterr().out.splitlines()
@@ -324,7 +341,22 @@ def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
         ("--noaug", "--no-aug"),
         ("--constant_lr", "--constant-lr"),
         ("--resum", "--resume"),
-        ("--learning-rate 0.1", None),
+        *((f"{peer} 0.1", "--lr") for peer in ("--learning-rate", "--learning_rate")),
+        *((peer, "--batch-size") for peer in ("--batch 64", "--batch_size 64", "-b 64", "--Batch-Size=64")),
+        *(
+            (f"--{peer} 4", "nothing (the images are on the device)")
+            for peer in ("workers", "num-workers", "num_workers")
+        ),
+        *((f"--{peer}", "--test") for peer in ("eval", "evaluate")),
+        *((f"--{peer} x", "--weights") for peer in ("checkpoint", "pretrained")),
+        ("--num-epochs 3", "--epochs"),
+        ("--gpu 0", "--device cuda"),
+        ("--no-cuda", "--device cpu"),
+        ("--wd 0.1", "--weight-decay"),
+        ("--momentum 0.9", "--optimizer SGD"),
+        ("--resume-from x.pt", "--resume"),
+        ("--evil", None),
+        ("--rate 0.1", None),
         ("extra", None),
     ],
 )
@@ -339,3 +371,6 @@ def test_the_report_knows_what_was_meant_too(capsys):
     with pytest.raises(SystemExit, match="2"):
         report.main(["--seed", "1"])
     assert "Did you mean --seeds?" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        report.main(["--wd", "1"])
+    assert "Did you mean" not in capsys.readouterr().err  # a flag that it has not itself
