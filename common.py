@@ -215,9 +215,8 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
         records.note_conditions(record, conditions)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
-        with told("This epoch is not saved; the next one tries again."):
+        with told("After the next epoch it is tried again."):
             checkpoint.save_state(run.files.state, record, best, learner)
-        with told("The run goes on."):
             records.write_table(run.files.live_table, record)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture
             save_figure(run.files.live, run.name, draw_curves, record)
@@ -259,8 +258,7 @@ def train_epoch(learner: Learner, dataset: Dataset, run: Run, epoch: int) -> tup
     losses, loss_sum, correct, checked = [], 0, 0, time.monotonic()
     autocast = precision.autocast(run.device, run.precision)
     learner.model.train()
-    to_follow = round(len(order) * epochs_left(settings, epoch))
-    what = f"Epoch {epoch:2}/{settings.epochs}", " images", len(order), to_follow
+    what = f"Epoch {epoch:2}/{settings.epochs}", " images", len(order), epochs_left(settings, epoch)
     with console.Progress(*what, lambda: (loss_sum.item(), correct.item())) as progress:
         for images, labels in batches(dataset, settings.batch_size, order, augmentation):
             learner.set_rate(first + len(losses))
@@ -375,6 +373,7 @@ def reuse(model: nn.Module, run: Run) -> None:
     """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
     if run.mode == "resume":
         return show_result(model, run)
+    # Where nothing but weights is known, the flags say how images were normalized when those were trained.
     config = checkpoint.load_best(model, run) or vars(run.settings) | load_data(run)[0]._asdict()
     run = replace(run, settings=replace(run.settings, image_size=config["image_size"]))
     if run.mode == "predict":
@@ -410,12 +409,11 @@ def show_result(model: nn.Module, run: Run) -> None:
         record = records.read_record(run.files.record, run.name, run.settings)
         checkpoint.check_network(model, record["config"]["network"])
     print(f"{run.name} has finished ({console.origin(record)}). All about it: {shown(run.files.record)}")
-    test_set = None
-    if not run.files.mistakes.exists():
-        if run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir)):
-            test_set = load_test_set(record["config"], run)
-        else:
-            print(f"{shown(run.files.mistakes)} is not drawn: it needs the images of CIFAR-10, which are not there.")
+    test_set, drawn = None, run.files.mistakes.exists()
+    if not drawn and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):
+        test_set = load_test_set(record["config"], run)
+    elif not drawn:
+        print(f"{shown(run.files.mistakes)} is not drawn: it needs the images of CIFAR-10, which are not there.")
     pictures = pictures_of(record, test_set, run)
     pictures[run.network_picture] = summary.draw_network, model, run.settings.image_size
     for path, picture in pictures.items():

@@ -119,16 +119,13 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
 
 
 def load_best(model: nn.Module, run: Run) -> dict:
-    """Put a finished run's best weights, or those of --weights, into ``model``; return the configuration beside them.
-
-    It is empty if there is none. Raises SystemExit: the weights cannot be used.
-    """
+    """Put a run's best weights, or those of --weights, into ``model``; return their configuration, {} without one."""
     path, shape = run.files.best, {"epoch": int, "val_accuracy": float}
     what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
     if run.weights:  # of any run, whose settings are its own; of a state, those of the best epoch; or a state_dict
         path, shape, what_to_do = run.weights, {}, "--weights takes a RUN.pt of this network, or its state_dict."
     best = load(path, shape, what_to_do)
-    config = best.get("config", {})
+    config = best.get("config", {})  # which a plain state_dict has not
     with usable(path, what_to_do):
         if config or not run.weights:
             records.check_config(config, None if run.weights else run.settings)

@@ -1,8 +1,6 @@
 """CIFAR-10 (Krizhevsky, 2009): found, verified, downloaded, read; and the sample of it that is always here."""
 
-import contextlib
 import os
-import socket
 import tarfile
 import tempfile
 import time
@@ -37,8 +35,8 @@ SOURCES = [  # byte-identical copies; the original host comes last: it is thrott
     f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
 ]
 CONNECT, TIMEOUT = 5, 15  # seconds until an address answers, and without an answer or a byte
-SLOW, STUCK = 200_000, 10_000  # bytes a second; at these rates the archive takes 14 minutes, and 5 hours
-GRACE = 10  # seconds before a source is called slow
+SLOW, STUCK = 200_000, 10_000  # bytes a second, after GRACE seconds; the archive takes 14 minutes, and 5 hours
+GRACE = 10
 
 
 def find(given: Path | None = None) -> Path:
@@ -110,11 +108,10 @@ def damaged(directory: Path) -> list[str]:
 
 
 def download(directory: Path) -> Path:
-    """Put the missing and the damaged files of CIFAR-10 in place, if there are any; return the directory with all.
+    """Put missing and damaged files of CIFAR-10 in place; return ``directory`` or, if that is read-only, ``data``.
 
-    That is ``data``, beside the scripts, where ``directory`` has the archive, but cannot be written.
-    Each file gets its name in one step when it is complete, so that several processes may do this at once. Where it
-    fails, it leaves no new folder. Raises SystemExit: no source gave the archive, or ``directory`` cannot be written.
+    Each file gets its name in one step when it is complete, so that several processes may do this at once.
+    Raises SystemExit: no source gave the archive, or it cannot be unpacked.
     """
     if not (wanted := damaged(directory)):
         return directory
@@ -127,25 +124,19 @@ def download(directory: Path) -> Path:
     if len(wanted) < len(FILES):
         problem = f"Of CIFAR-10, there are missing or damaged in {directory / FOLDER}: {', '.join(wanted)}"
     print(f"{problem}. {f'Unpacking {archive}' if archive else 'Downloading CIFAR-10 (170 MB)'}.")
-    folders = [folder for folder in (directory / FOLDER, directory, *directory.parents) if not folder.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         archive = archive or fetch_from_any(directory)
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=directory) as fresh:
+            (directory / FOLDER).mkdir(exist_ok=True)
             for name in wanted:
                 Path(fresh, name).write_bytes(tar.extractfile(f"{FOLDER}/{name}").read())
-                (directory / FOLDER).mkdir(exist_ok=True)  # only now: a process that fails removes it while it is empty
                 patiently(os.replace, Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
         by_hand = "\n  ".join([f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of", *SOURCES])
         there = f"into {directory}, or into another folder, which --data-dir or CIFAR10_DIR names, and run this again."
-        done = "unpacked" if archive else "downloaded"
-        raise SystemExit(f"{problem}, and it could not be {done}: {reason}\n{by_hand}\n{there}") from None
-    finally:
-        for folder in folders:
-            with contextlib.suppress(OSError):  # there is something in it
-                folder.rmdir()
+        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}\n{by_hand}\n{there}") from None
     return directory
 
 
@@ -171,10 +162,6 @@ def reason_of(error: BaseException) -> str:
     """Why a source failed, in a few words: requests and urllib3 wrap an error several times."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    if isinstance(error, socket.gaierror):
-        return "its name is not known (no internet?)"
-    if isinstance(error, TimeoutError) and error.args == ("timed out",):
-        return "no answer"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -186,17 +173,14 @@ def fetch(url: str, directory: Path, slowest: float) -> Path:
     """
     pooch.get_logger().setLevel("WARNING")
     print(f"Downloading {url}")
-    with Download(slowest) as progress:
+    with Download("  CIFAR-10", " bytes", ARCHIVE_BYTES) as progress:
+        progress.slowest = slowest
         downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 10, timeout=(CONNECT, TIMEOUT))
         return Path(pooch.retrieve(url, f"md5:{ARCHIVE_MD5}", ARCHIVE, directory, downloader=downloader))
 
 
 class Download(Progress):
     """The progress of a download, which ends with a TimeoutError if it is slow."""
-
-    def __init__(self, slowest: float):
-        super().__init__("  CIFAR-10", " bytes", ARCHIVE_BYTES)
-        self.slowest, self.started = slowest, self.last
 
     def update(self, n: float = 1) -> None:
         super().update(n)

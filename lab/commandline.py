@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -86,20 +85,12 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
     flag("--weights", type=path, metavar="FILE", help="for --test and --predict: those of this file, with its settings")
 
 
-PEERS = {  # what others call our flags
-    "--lr": "learning-rate base-lr",
-    "--epochs": "num-epochs n-epochs max-epochs",
-    "--batch-size": "b bs batch train-batch-size",
-    "--weight-decay": "wd l2",
-    "--optimizer SGD": "momentum nesterov",
-    "--device cuda": "gpu gpus cuda",
-    "--device cpu": "no-cuda no-gpu no-accel",
-    "--test": "eval evaluate test-only",
-    "--resume": "resume-from continue",
-    "--weights": "checkpoint ckpt pretrained load",
-    "--data-dir": "data data-path root",
-    "nothing (the images are on the device)": "j workers num-workers",
-}
+OURS = (  # our flags, each with what others call it
+    "--lr: learning-rate, --epochs: num-epochs max-epochs, --batch-size: b bs batch, --weight-decay: wd, "
+    "--optimizer SGD: momentum, --device cuda: gpu cuda, --device cpu: no-cuda no-gpu, --test: eval evaluate, "
+    "--resume: resume-from, --weights: checkpoint pretrained, nothing (no worker loads images): workers num-workers"
+)
+PEERS = {peer: ours for ours, peers in (it.split(": ") for it in OURS.split(", ")) for peer in peers.split()}
 
 
 def parser_for(description: str) -> argparse.ArgumentParser:
@@ -116,8 +107,7 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     if unknown:
         known = re.findall(r"--[\w-]+", parser.format_usage())
         names = [word.partition("=")[0].lower().replace("_", "-").lstrip("-") for word in unknown]
-        meant = [flag for name in names for flag, peers in PEERS.items() if name in peers.split()]
-        meant = [flag for flag in meant if flag.split()[0] in [*known, "nothing"]]
+        meant = [PEERS[name] for name in names if PEERS.get(name, "").split(" ")[0] in [*known, "nothing"]]
         meant += [match for name in names for match in difflib.get_close_matches(f"--{name}", known, 1, 0.8)]
         parser.error(f"unrecognized arguments: {' '.join(unknown)}.{f' Did you mean {meant[0]}?' if meant else ''}")
     return values
@@ -138,9 +128,8 @@ def open_run(
         stack.enter_context(precision.without_tf32(run.device))
         stack.enter_context(torch.autocast(run.device.type, enabled=False))  # instead of somebody else's
         if run.mode == "dry-run":
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            stack.enter_context(mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder))  # where torch makes one
-            run = replace(run, output_dir=Path(folder))
+            run = replace(run, output_dir=Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(run.output_dir))  # else torch sets it, and makes one
         if run.mode not in ("test", "predict"):
             try:
                 files.make_folders(run.output_dir)

@@ -49,17 +49,15 @@ def tell_what_is_there(run: Run) -> None:
             f"{run.name} is unfinished: {len(history)} of {run.settings.epochs} epochs are done{best}. To go on: "
             f"{run.command} --resume; to throw that away and begin again: {run.command} --restart"
         )
-    shorter = {re.sub(r"_epochs\d+", "", path.stem): path.stem for path in run.files.record.parent.glob("*.json")}
-    other = shorter.get(re.sub(r"_epochs\d+", "", run.name))
-    if other and not (run.files.record.exists() or run.goes_on):
-        print(
-            f"{other} has finished; with other --epochs, {run.name} is another run, and begins at epoch 1.\nTo plan a "
-            "long run from the start: many --epochs, and --patience N, which ends it when nothing gets better."
-        )
     if run.mode == "resume" and not run.files.state.exists():
         print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
+    named = {re.sub(r"_epochs\d+", "", path.stem): path.stem for path in run.files.record.parent.glob("*.json")}
+    other = named.get(re.sub(r"_epochs\d+", "", run.name))
     if run.files.record.exists():
         print(f"{run.name} has finished before. Its files are replaced when this run has finished, not before.")
+    elif other and not run.goes_on:
+        print(f"{other} has finished, but {run.name} is another run, from epoch 1 on: more --epochs can only be")
+        print("planned at the start of a run. Many of them, and --patience N, end when nothing gets better.")
 
 
 def tell_of_the_sample(run: Run) -> None:
@@ -105,13 +103,13 @@ def print_written(*paths: Path) -> None:
 
 def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
     """Say what a result on the sample of CIFAR-10 is worth, and how to train on all of it, if ``is_there`` or not."""
-    train, test_images = images_of(run.settings)[0], sum(map(sum, result["confusion_matrix"]))
+    train, tested = images_of(run.settings)[0], sum(map(sum, result["confusion_matrix"]))
     on_all = replace(run, settings=replace(run.settings, sample=False, limit=None))
     print(
-        f"This was the sample of CIFAR-10: {train:,} images to train instead of 45,000, and {test_images} to test, on "
-        f"which\nan accuracy has a standard error of up to {0.5 / math.sqrt(test_images):.3f}.\n"
-        f"On all of it{', after a download of 170 MB' * (not is_there)}: {on_all.command}"
+        f"This was the sample of CIFAR-10: {train:,} images to train instead of 45,000, and {tested} to test, on which"
     )
+    print(f"an accuracy has a standard error of up to {0.5 / math.sqrt(tested):.3f}.")
+    print(f"On all of it{', after a download of 170 MB' * (not is_there)}: {on_all.command}")
 
 
 def print_test(result: dict, run: Run) -> None:
@@ -164,19 +162,17 @@ def drop_output() -> None:
 
 
 class Progress(tqdm):
-    """A tqdm bar that tells in plain lines what it cannot draw; the time left includes ``to_follow`` further pieces.
+    """A tqdm bar that tells in plain lines what it cannot draw; ``to_follow`` times as much is still to come after it.
 
-    ``sums()`` are the loss and the right answers until now, summed. It is called once a second, where a bar is drawn,
-    for a GPU waits for it.
+    ``sums()`` gives the sums of losses and right answers. A GPU waits for it, so only a bar asks, once a second.
     """
 
-    def __init__(self, label: str, unit: str, total: int, to_follow: int = 0, sums: Callable[[], tuple] = tuple):
+    def __init__(self, label: str, unit: str, total: int, to_follow: float = 0, sums: Callable[[], tuple] = tuple):
         disable = bool(os.environ.get("TQDM_DISABLE")) or None  # None: where there is no terminal
         with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, or no file
-            if not all(os.get_terminal_size(sys.stderr.fileno())):  # a terminal of no columns or no lines
-                disable = True
+            disable = disable or not all(os.get_terminal_size(sys.stderr.fileno())) or None  # of no columns, no lines
         self.label, self.piece, self.to_follow, self.sums = label, unit, to_follow, sums
-        self.last = self.told = time.monotonic()
+        self.started = self.last = self.told = time.monotonic()
         self.done, self.pace, self.pause = 0, 0.0, 0.0  # pieces; seconds for one, of late; seconds of standing still
         how = {"unit_scale": True, "mininterval": DRAWN, "leave": False, "disable": disable}
         super().__init__(desc=label, unit=unit, total=total, bar_format="{l_bar}{bar}| {rate_fmt}{postfix}", **how)
@@ -191,16 +187,14 @@ class Progress(tqdm):
         super().update(n)
         if self.disable and now - self.told > PAUSE:
             self.told = now
-            print(f"{self.label}: {self.done:,} of {self.total:,}{self.piece}, {self.left()} left")
+            print(f"{self.label}: {self.done:,} of {self.total:,}{self.piece}, {self.left()}")
 
     @property
     def format_dict(self) -> dict:
         means = [it / self.done for it in self.sums()] if self.done else []
-        running = "loss {:.3f} {:.1%}, ".format(*means) if means else ""
-        return super().format_dict | {"postfix": f"{running}{self.left()} left"}
+        return super().format_dict | {"postfix": ("loss {:.3f} {:.1%}, " if means else "").format(*means) + self.left()}
 
     def left(self) -> str:
-        """The time that everything still takes at the pace of late, as [hours:]minutes:seconds."""
-        if not (self.total and self.done):
-            return "?"
-        return self.format_interval(self.pace * max(0, self.total - self.done + self.to_follow))
+        """The time that everything still takes at the pace of late, as "[hours:]minutes:seconds left"."""
+        seconds = self.pace * max(0, self.total * (1 + self.to_follow) - self.done)
+        return f"{self.format_interval(seconds) if self.total and self.done else '?'} left"

@@ -61,9 +61,6 @@ def only_process(files: Files) -> Iterator[None]:
         files.lock.unlink(missing_ok=True)
         print(f"This file system has no locks ({error}), so do not start {files.name} twice at the same time.")
     try:
-        leftovers = [temporary_name(path, files.name) for path in (files.state, files.record)]  # of a killed process
-        for path in leftovers + [files.live, files.live_table] * files.finished:
-            remove(path)
         yield
     finally:
         if lock.is_locked:
@@ -72,18 +69,13 @@ def only_process(files: Files) -> Iterator[None]:
             lock.release()
 
 
-def temporary_name(path: Path, owner: str) -> Path:
-    """What a file is called until it is complete: one name in each directory, for a run has one process."""
-    return path.with_name(f".{owner}.tmp")
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
     """A file to write into that gets the name ``path`` when it is complete and on the disk, or never.
 
     ``owner`` is the run that writes, or what else no second process writes at the same time. OSError names ``path``.
     """
-    temporary = temporary_name(path, owner)
+    temporary = path.with_name(f".{owner}.tmp")  # one in each directory: what a killed process left is written over
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -24,16 +24,16 @@ MISTAKES = 25  # of the test images that are wrong, those with the highest confi
 EPOCH = {"epoch": int} | dict.fromkeys(("learning_rate", "train_loss", "val_loss", "seconds"), float)
 HISTORY = [EPOCH | dict.fromkeys(("train_accuracy", "val_accuracy"), SHARE)]
 ENVIRONMENT = dict.fromkeys(("torch", "device", "platform"), str) | {"from_epoch": int, "threads": int}
-ENVIRONMENT |= {"cpu": {str, None}, "precision": {str, None}}  # as old records do not tell them
+ENVIRONMENT |= dict.fromkeys(("cpu", "precision"), str | None)  # as old records do not tell them
 SHAPE = {  # of a record, beside its settings; None, or missing: not measured
     "environments": [ENVIRONMENT],
     "history": HISTORY,
     "best_epoch": int,
     "test_loss": float,
     "test_accuracy": SHARE,
-    "test_accuracy_mirrored": {SHARE, None},
-    "val_accuracy_plain": {SHARE, None},
-    "silent_channels": {dict, None},
+    "test_accuracy_mirrored": {SHARE, type(None)},
+    "val_accuracy_plain": {SHARE, type(None)},
+    "silent_channels": dict | None,
     "confusion_matrix": [[int]],
     "mistakes": [{"index": int, "predicted": int, "probability": SHARE}],
 }
@@ -118,10 +118,7 @@ def read_record(path: Path, run: str, settings: Settings | None = None) -> dict:
 
 
 def misfit(value: object, shape: object) -> bool:
-    """Whether a value is not of this shape: a type, what a setting takes, or None; a list, a dict, a set of choices.
-
-    Numbers are finite and not negative; float includes whole ones.
-    """
+    """Whether a value is not of this shape: a type or what a setting takes; a list, a dict, or a set of choices."""
     if isinstance(shape, dict):
         return not isinstance(value, dict) or any(misfit(value.get(name), part) for name, part in shape.items())
     if isinstance(shape, list):
@@ -130,9 +127,9 @@ def misfit(value: object, shape: object) -> bool:
         return all(misfit(value, choice) for choice in shape)
     if isinstance(shape, (Number, Word)):
         return not shape.holds(value)
-    if shape in (int, float):
+    if shape in (int, float):  # finite, not negative; a float may be whole
         return type(value) not in (int, shape) or not 0 <= value <= sys.float_info.max
-    return value is not None if shape is None else not isinstance(value, shape)
+    return not isinstance(value, shape)
 
 
 def check_config(config: object, wanted: Settings | None = None) -> None:

@@ -61,7 +61,8 @@ def setting(default: object, word: str, title: str, help: str, kind: Number | Wo
 
 unsaid = partial(setting, unsaid=True)
 SHARE, P, X = (Number(metavar, float, 0, 1) for metavar in ("SHARE", "P", "X"))
-count = partial(Number, "N", int)
+RATE, DECAY, DEGREES = Number("LR", float, 1e-9, 1000), Number("X", float, 0, 10), Number("DEGREES", float, 0, 180)
+EPOCHS, count = Number("N", int, 1, 100_000), partial(Number, "N", int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,58 +72,26 @@ class Settings:
     recipe: bool = setting(False, "recipe", "recipe", "train the network as one would today, with the task's RECIPE")
     no_norm: bool = setting(False, "no-norm", "no normalization", "leave pixels in [0, 1] instead of normalizing them")
     no_aug: bool = setting(False, "no-aug", "no augmentation", "train and validate on the images as they are")
-    lr: float = setting(
-        0.001,
-        "lr{}",
-        "learning rate {}",
-        "initial learning rate; with --warmup the highest",
-        Number("LR", float, 1e-9, 1000),
-    )
-    constant_lr: bool = setting(
-        False, "constant-lr", "constant rate", f"never halve the learning rate (else every {STEP_SIZE} epochs)"
-    )
+    lr: float = setting(0.001, "lr{}", "learning rate {}", "initial learning rate; with --warmup the highest", RATE)
+    constant_lr: bool = setting(False, "constant-lr", "constant rate", f"not halved every {STEP_SIZE} epochs")
     batch_size: int = setting(64, "batch{}", "batches of {}", "images in a step", count(2, 45_000))
-    first_weights: str = unsaid(
-        "pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's for convolutions", Word("pytorch|he")
-    )
+    first_weights: str = unsaid("pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's", Word("pytorch|he"))
     optimizer: str = unsaid("Adam", "opt{}", "{}", "SGD has Nesterov's momentum, 0.9", Word("Adam|AdamW|SGD"))
-    weight_decay: float = unsaid(
-        0.0, "decay{}", "weight decay {}", "in Adam and SGD an L2 penalty", Number("X", float, 0, 10)
-    )
-    decayed: str = unsaid(
-        "all", "decayed-{}", "decay of {}", "which weights decay: all, or kernels and matrices", Word("all|kernels")
-    )
-    warmup: float = unsaid(
-        0.0, "warmup{}", "warmup {}", "share of the steps in which the rate rises; then it falls; 0: StepLR", SHARE
-    )
-    label_smoothing: float = unsaid(
-        0.0, "smooth{}", "label smoothing {}", "probability spread evenly over all ten classes", X
-    )
+    weight_decay: float = unsaid(0.0, "decay{}", "weight decay {}", "in Adam and SGD an L2 penalty", DECAY)
+    decayed: str = unsaid("all", "decayed-{}", "decay of {}", "all, or kernels and matrices", Word("all|kernels"))
+    warmup: float = unsaid(0.0, "warmup{}", "warmup {}", "share of steps in which the rate rises; 0: StepLR", SHARE)
+    label_smoothing: float = unsaid(0.0, "smooth{}", "label smoothing {}", "share that is spread over all classes", X)
     dropout: float = unsaid(0.0, "dropout{}", "dropout {}", "chance of each input of the last layer to be left out", P)
     average: float = unsaid(0.0, "average{}", "average {}", "decay of the moving average of the weights; 0: none", X)
-    rotation: float = unsaid(
-        15.0, "rotation{}", "rotation {}", "largest random rotation", Number("DEGREES", float, 0, 180)
-    )
-    validation: str = unsaid(
-        "augmented",
-        "{}-val",
-        "{} validation",
-        "validation images: augmented as in training, or not",
-        Word("augmented|plain"),
-    )
-    statistics: str = unsaid(
-        "first", "stats-{}", "statistics: {}", "normalize by the first training image or all", Word("first|all")
-    )
+    rotation: float = unsaid(15.0, "rotation{}", "rotation {}", "largest random rotation", DEGREES)
+    validation: str = unsaid("augmented", "{}-val", "{} validation", "validate on such images", Word("augmented|plain"))
+    statistics: str = unsaid("first", "stats-{}", "statistics: {}", "normalize by one image, or all", Word("first|all"))
     image_size: int = unsaid(32, "size{}", "size {}", "height and width that images are enlarged to", count(32, 256))
     growth: float = unsaid(0.0, "growth{}", "growth {}", "share of the epochs in which images grow to that size", SHARE)
-    epochs: int = setting(80, "epochs{}", "{} epochs", "passes over the training images", count(1, 100_000))
-    patience: int | None = setting(
-        None, "patience{}", "patience {}", "stop after N epochs without a new best", count(1, 100_000)
-    )
+    epochs: int = setting(80, "epochs{}", "{} epochs", "passes over the training images", EPOCHS)
+    patience: int | None = setting(None, "patience{}", "patience {}", "stop after N epochs without a new best", EPOCHS)
     seed: int = setting(0, "seed{}", "seed {}", "seed of everything random", count(0, 2**31 - 1))
-    limit: int | None = setting(
-        None, "limit{}", "{} images", "a quick look: N images, N/10 to validate, N/10 to test", count(10, 45_000)
-    )
+    limit: int | None = setting(None, "limit{}", "{} images", "a quick look: train on N images only", count(10, 45_000))
     sample: bool = setting(False, "sample", "sample", "train on the sample of CIFAR-10 that is here: no download")
     float32: bool = setting(False, "float32", "float32", "train in float32, also where the device has bfloat16")
 
@@ -158,10 +127,7 @@ def run_name(task: str, changes: Mapping[str, object]) -> str:
 
 
 def titles(name: str, config: Mapping[str, object]) -> list[str]:
-    """The settings in a run's name, in words: of ``task2_resnet18_no-aug_seed1`` "no augmentation" and "seed 1".
-
-    A word from the end is one if it says what ``config`` says: a task may be called ``net_recipe``.
-    """
+    """The settings in a run's name, in words, where ``config`` says the same: a task may be called ``net_recipe``."""
     found = []
     for it in reversed(fields(Settings)):
         value = value_text(config.get(it.name))

@@ -144,11 +144,8 @@ def test_a_longer_run_says_that_it_is_another_one(made_up, tmp_path, capsys):
         capsys.readouterr()
         task1_simplecnn.main([*longer, *words])
         other, plan, *_ = capsys.readouterr().out.splitlines()
-        assert (
-            (other == f"{RUN} has finished; with other --epochs, {LONGER} is another run, and begins at epoch 1.")
-            == (plan.startswith("To plan a long run from the start: many --epochs, and --patience N"))
-            == (not words)
-        )
+        told = f"{RUN} has finished, but {LONGER} is another run, from epoch 1 on: more --epochs can only be"
+        assert (other == told) == plan.startswith("planned at the start of a run. ") == (not words)
 
 
 LONGER = RUN.replace("2", "3")
@@ -234,19 +231,19 @@ def progress_by(clock, monkeypatch, *what):
 
 
 def test_the_time_left_is_that_of_the_run(monkeypatch):
-    assert Progress("Epoch 1/3", " images", 50).left() == "?"
-    progress, told = progress_by([60.0] * 5, monkeypatch, "Epoch 1/3", " images", 50, 100)
-    assert told == ["14:00", "13:00", "12:00", "11:00", "10:00"]
+    assert Progress("Epoch 1/3", " images", 50).left() == "? left"
+    progress, told = progress_by([60.0] * 5, monkeypatch, "Epoch 1/3", " images", 50, 2.0)
+    assert told == [f"{minutes}:00 left" for minutes in (14, 13, 12, 11, 10)]
     progress.done, progress.to_follow = 60, 0  # a download may bring more than it said
-    assert progress.left() == "00:00" and progress.pause == 0
+    assert progress.left() == "00:00 left" and progress.pause == 0
 
 
 def test_a_slow_step_is_soon_forgotten_and_a_pause_is_no_time_at_all(monkeypatch):
     steps = [5.0] + [0.1] * 199  # as where a GPU begins
-    assert progress_by(steps, monkeypatch, "Epoch 1/2", " images", 2000, 2000)[1][99] == "00:30"
+    assert progress_by(steps, monkeypatch, "Epoch 1/2", " images", 2000, 1.0)[1][99] == "00:30 left"
     steps[100] = 3600.0
-    progress, told = progress_by(steps, monkeypatch, "Epoch 1/2", " images", 2000, 2000)
-    assert (progress.pause, told[99:102]) == (pytest.approx(3600), ["00:30", "00:29", "00:29"])
+    progress, told = progress_by(steps, monkeypatch, "Epoch 1/2", " images", 2000, 1.0)
+    assert (progress.pause, told[99:102]) == (pytest.approx(3600), ["00:30 left", "00:29 left", "00:29 left"])
 
 
 def test_an_epochs_seconds_are_without_a_pause(made_up, tmp_path, monkeypatch):
@@ -267,11 +264,11 @@ def test_an_epochs_seconds_are_without_a_pause(made_up, tmp_path, monkeypatch):
 
 def test_without_a_terminal_a_plain_line_tells_how_far_an_epoch_is(made_up, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lab.console.PAUSE", -1)
-    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total - self.done + self.to_follow} images")
+    monkeypatch.setattr(Progress, "left", lambda self: f"{self.total * (1 + self.to_follow) - self.done:g} left")
     train(tmp_path, "--limit", "100", "--batch-size", "40", "--epochs", "2")
     lines = [line for line in capsys.readouterr().out.splitlines() if " images, " in line and "Epoch" in line]
     left = [(1, 40, 160), (1, 80, 120), (1, 100, 100), (2, 40, 60), (2, 80, 20), (2, 100, 0)]
-    assert lines == [f"Epoch  {n}/2: {done} of 100 images, {rest} images left" for n, done, rest in left]
+    assert lines == [f"Epoch  {n}/2: {done} of 100 images, {rest} left" for n, done, rest in left]
 
 
 def on_a_terminal(command, columns):
@@ -343,10 +340,7 @@ def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
         ("--resum", "--resume"),
         *((f"{peer} 0.1", "--lr") for peer in ("--learning-rate", "--learning_rate")),
         *((peer, "--batch-size") for peer in ("--batch 64", "--batch_size 64", "-b 64", "--Batch-Size=64")),
-        *(
-            (f"--{peer} 4", "nothing (the images are on the device)")
-            for peer in ("workers", "num-workers", "num_workers")
-        ),
+        *((f"--{peer} 4", "nothing (no worker loads images)") for peer in ("workers", "num-workers", "num_workers")),
         *((f"--{peer}", "--test") for peer in ("eval", "evaluate")),
         *((f"--{peer} x", "--weights") for peer in ("checkpoint", "pretrained")),
         ("--num-epochs 3", "--epochs"),
