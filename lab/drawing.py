@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4, where letters have 8 points
 TOP = {"loss": 2.5, "accuracy": 1.0}  # of the axis, in all pictures; guessing costs 2.3
-BROKEN: set[Path] = set()  # pictures that could not be drawn, and of which this process has told
+TOLD: set[str] = set()  # what could not be done, and this process has told
 
 
 def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
@@ -31,22 +31,30 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
     ``draw`` sets the figure's height. If it cannot draw, that is told in one line, once for each picture: a training
     does not end for that. Raises OSError: the file cannot be written.
     """
-    picture = io.BytesIO()
-    try:
-        with matplotlib_as_it_comes():
-            from matplotlib.figure import Figure
+    picture = None
+    with only_told(f"{shown(path)} could not be drawn"), matplotlib_as_it_comes():
+        from matplotlib.figure import Figure
 
-            draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
-            figure.savefig(picture, format="png", dpi=figure.dpi)
-    except Exception as error:  # whatever it is
-        if path not in BROKEN:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            print(f"{shown(path)} could not be drawn: {reason}", file=sys.stderr)
-        BROKEN.add(path)
+        draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
+        figure.savefig(content := io.BytesIO(), format="png", dpi=figure.dpi)
+        picture = content.getvalue()
+    if picture is None:
         path.unlink(missing_ok=True)  # an earlier one would show something else
         return
     with atomic_write(path, owner) as file:
-        file.write(picture.getvalue())
+        file.write(picture)
+
+
+@contextlib.contextmanager
+def only_told(what: str) -> Iterator[None]:
+    """Inside, an error costs one line, once in a process: ``what`` could not be done, and why."""
+    try:
+        yield
+    except Exception as error:  # whatever it is
+        if what not in TOLD:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            print(f"{what}: {reason}", file=sys.stderr)
+        TOLD.add(what)
 
 
 @contextlib.contextmanager

@@ -16,14 +16,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 import report
 from lab import commandline, settings
-from lab.checkpoint import fingerprint
+from lab.checkpoint import fingerprint, logits_of_one_image
 from lab.files import shown
 from lab.original import (
     BASELINE,
@@ -43,6 +45,7 @@ from lab.report.chance import STUDENT, Difference, difference, is_reproduced, un
 from lab.report.claims import CLAIMS
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
 from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
+from task1_simplecnn import SimpleCNN
 
 NAMES = [  # in the order of the original's figures
     "task1_simplecnn",
@@ -217,6 +220,38 @@ def test_a_record_that_cannot_be_used_is_named_and_not_averaged_in(tmp_path, wit
     assert name == shown(tmp_path / "plots/task2_resnet18_seed1.json") and reason.startswith(BAD[content])
     assert reason.endswith(". To train this run again, remove the file.") and "\n" not in told
     assert f"- `plots/task2_resnet18_seed1.json`: {reason}" in page and "ours: **0.850**<br>" in page
+
+
+@pytest.mark.parametrize("weights", ["of another forward", "damaged", "of this network"])
+def test_a_record_whose_weights_compute_something_else_now_is_not_averaged_in(tmp_path, without_layers, weights):
+    """Where only ``forward`` has changed, the printed form is the same; without weights, nobody can tell."""
+    model, record = SimpleCNN(), record_of(SIMPLECNN, 1, 100)
+    record["config"]["network"]["logits"] = logits_of_one_image(model, 32)
+    model.fc.bias.data += weights == "of another forward"
+    save(tmp_path, record_of(SIMPLECNN, 0, 850), record)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"model": model.state_dict()}, path := tmp_path / "checkpoints" / "task1_simplecnn_seed1.pt")
+    if weights == "damaged":
+        path.write_bytes(path.read_bytes()[:1000])
+    told, page = rebuild(tmp_path)
+    if weights == "of another forward":
+        name = shown(tmp_path / "plots/task1_simplecnn_seed1.json")
+        told = told.removeprefix(f"Left out: {name}: with the same weights, SimpleCNN computed something else then.")
+        assert told == " To train this run again, remove the file." and "**0.850**" in page
+    else:
+        assert told == 0 and "**0.4750 ± " in page
+
+
+def test_a_network_of_lazy_layers_is_known_again(tmp_path):
+    def lazy(settings):
+        return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(10))
+
+    network, record = lazy(None), record_of(SIMPLECNN)
+    network(torch.zeros(1, 3, 32, 32))
+    record["config"]["network"] = fingerprint(network)
+    save(tmp_path, record)
+    tasks = report.TASKS | {"task1_simplecnn": report.TASKS["task1_simplecnn"]._replace(network=lazy)}
+    assert len(report.collect(tmp_path, tasks)[SIMPLECNN]) == 1
 
 
 def test_each_environment_of_a_resumed_run_is_told(tmp_path):
@@ -413,9 +448,7 @@ def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_lay
         low = f"0.{500 + number} {highest}" if number < 4 else ""
         assert f"| {which} | {low} | 0.{504 + number} {highest} |\n" in page
     assert "| 5, Step LR with initial value 0.01 | 0.715 | 0.8305 ± 0.0007 (n = 2) | 0.700 |\n" in page
-    assert (
-        "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
-    )
+    assert "| 9, Constant LR 0.0001 | 0.820 | not finished yet: `python task2_resnet18.py --lr 0.0001 --con" in page
 
 
 def test_the_runs_of_before_are_the_originals_with_the_settings_of_before():
@@ -720,9 +753,7 @@ def test_wrong_flags_are_refused_in_one_line(tmp_path, capsys, words):
 
 def test_an_unknown_run_is_refused_with_the_groups_that_there_are(tmp_path, capsys):
     assert rebuild(tmp_path, "--list", "original", "ingredient")[0] == 2
-    told = (
-        "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
-    )
+    told = "there is no run or group ingredient; groups: original, batches, two-blocks, recipe, ingredients, unsaid; "
     assert told in capsys.readouterr().err
 
 
