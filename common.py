@@ -4,9 +4,11 @@ Data, augmentation, StepLR training with best-validation checkpointing, evaluati
 task script shows the steps of a run; ``lab/`` has what both stand on, and what a reader may skip at first.
 """
 
+import copy
 import math
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from lab import checkpoint, cifar10, console, diagnosis, drawing, faster, photos, precision, summary
 from lab import record as records
-from lab.drawing import save_figure
+from lab.drawing import only_told, save_figure
 from lab.files import remove, shown, told
 from lab.learner import EVERY, Learner, learner_for
 from lab.run import Run
@@ -28,16 +30,40 @@ from lab.settings import Settings
 
 
 def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
-    """The network on ``run.device``, with the first weights of its seed."""
-    if run.device.index is not None:
-        torch.cuda.set_device(run.device)
+    """The network on ``run.device``, with the first weights of its seed; SystemExit: it cannot be trained."""
+    images, order = torch.zeros(2, 3, *2 * [run.settings.image_size]), precision.memory_format(run.device)
     torch.manual_seed(seed_for(run.settings.seed, 0, WEIGHTS))
-    model = network()
-    if run.settings.first_weights == "he":  # as torchvision; He et al., "Delving Deep into Rectifiers" (2015), eq. 14
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model.to(run.device, memory_format=precision.memory_format(run.device))
+    try:
+        model = network()
+        if run.settings.first_weights == "he":  # as torchvision; He et al., "Delving Deep into Rectifiers", eq. 14
+            for module in model.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        with torch.no_grad():  # lazy layers learn their shapes
+            model.to(run.device).eval()(images := images.to(run.device))
+        try:
+            try_step(model.to(memory_format=order), images.contiguous(memory_format=order), run)
+        except RuntimeError:  # such as that of `view`, which only takes what is in the plain order
+            model.to(memory_format=torch.contiguous_format)
+            model.register_forward_pre_hook(lambda _, given: given[0].contiguous())
+            try_step(model, images, run)
+    except Exception as error:  # whatever somebody's own network leads to
+        if checkpoint.is_full_memory(error):
+            raise
+        calls = traceback.extract_tb(error.__traceback__)
+        *_, where = "", *(f", line {call.lineno}" for call in calls if Path(call.filename).name == run.script.name)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SystemExit(f"{shown(run.script)}{where}: this network cannot be trained: {reason}") from None
+    return model.train()
+
+
+def try_step(model: nn.Module, images: Tensor, run: Run) -> None:
+    """Train a copy of ``model`` for one step, which raises whatever is wrong with it."""
+    learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
+    labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
+    _, logits = train_step(learner, images, labels, autocast)
+    if logits.shape != (2, 10):
+        raise ValueError(f"of two images it makes {' x '.join(map(str, logits.shape))} numbers, not 2 x 10")
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:
@@ -199,7 +225,9 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     """
     settings, drawn = run.settings, -math.inf
     faster.keep_memory()
-    rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))  # same state_dict
+    rebuilt = model
+    with only_told(f"{type(model).__name__} is trained as it is, perhaps slower than it could be"):
+        rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))  # same state_dict
     learner = learner_for(rebuilt, settings, steps_of(len(train_set.labels), settings.batch_size))
     record = records.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
@@ -207,7 +235,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
         best = checkpoint.restore(run.files.state, record, model, learner)
         console.print_changes(record["environments"], conditions)
     checkpoint.save_state(run.files.state, record, best, learner)  # so --resume works before the first epoch ends
-    history = record["history"]
+    history, network = record["history"], record["config"]["network"]
     print("Loss and accuracy of each epoch (*: the best validation accuracy so far), time left:")
     while len(history) < settings.epochs and not out_of_patience(history, settings):
         metrics = train_and_validate(learner, train_set, val_set, run, epoch=len(history) + 1)
@@ -215,6 +243,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
         records.note_conditions(record, conditions)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
+            network["logits"] = checkpoint.logits_of_one_image(learner.validated, settings.image_size)
         with told("After the next epoch it is tried again."):
             checkpoint.save_state(run.files.state, record, best, learner)
             records.write_table(run.files.live_table, record)
@@ -388,6 +417,8 @@ def reuse(model: nn.Module, run: Run) -> None:
 def predict(model: nn.Module, config: dict, run: Run) -> None:
     """Print the three likeliest classes of each image file; SystemExit at the end if one cannot be read."""
     unreadable = False
+    if (numbers := precision.environment(run.device, "float32")["precision"]) != "float32":
+        print(f"Computed in {numbers}", file=sys.stderr)
     for path in (image for given in run.images for image in photos.images_in(given)):
         try:
             image = photos.read_image(path)
@@ -408,6 +439,8 @@ def show_result(model: nn.Module, run: Run) -> None:
     with checkpoint.usable(run.files.record, f"To train it: {run.command}"):
         record = records.read_record(run.files.record, run.name, run.settings)
         checkpoint.check_network(model, record["config"]["network"])
+    if run.files.best.exists():
+        checkpoint.load_best(model, run)
     print(f"{run.name} has finished ({console.origin(record)}). All about it: {shown(run.files.record)}")
     test_set, drawn = None, run.files.mistakes.exists()
     if not drawn and (run.settings.sample or not cifar10.damaged(cifar10.find(run.data_dir))):

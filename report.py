@@ -44,13 +44,13 @@ TASKS = {
 }
 
 
+@console.safe_output()
 def main(argv: list[str] | None = None) -> None:
     """Do what the flags say, of ``argv`` or the command line.
 
     Raises SystemExit: with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM; 1 if a run failed, if a record
     cannot be used, or if a file cannot be written.
     """
-    console.make_output_safe()
     args = parse_arguments(argv)
     with told_in_one_line(lambda error: "The same command goes on." * isinstance(error, KeyboardInterrupt)):
         if args.compare is not None:

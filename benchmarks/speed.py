@@ -221,8 +221,7 @@ def serve(connection: Connection, threads: int, setup: Callable[..., Variant], r
     on_cpu = run.device.type == "cpu"
     with contextlib.ExitStack() as stack:
         if setup is project:  # as in lab.commandline.open_run
-            stack.enter_context(precision.without_tf32(run.device))
-            stack.enter_context(precision.without_denormals(run.device))
+            stack.enter_context(precision.torch_as_it_comes(run.device))
         with contextlib.redirect_stdout(io.StringIO()):
             variant = setup(run, *more)
         connection.send("ready")

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -100,7 +99,8 @@ def fingerprint(model: nn.Module) -> dict[str, object]:
 @torch.inference_mode()
 def logits_of_one_image(model: nn.Module, size: int) -> list[float]:
     """The logits of an image of noise, [3, size, size]: they tell, too, whether an activation is another."""
-    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)  # also for what a network itself draws
+    image = torch.randn(1, 3, size, size)
     return model.eval()(image.to(next(model.parameters()).device))[0].tolist()
 
 
@@ -167,29 +167,27 @@ def restore(path: Path, record: dict, model: nn.Module, learner: Learner) -> dic
     state = load_state(path, settings_of(record["config"]))
     config = state["config"]
     with usable(path, START_ANEW):
-        if config != record["config"]:
-            same_network = config["network"] == record["config"]["network"]
-            raise ValueError(f"it is of a run with {'other images' if same_network else 'another network'}")
+        if any(config[name] != record["config"][name] for name in ("mean", "std")):
+            raise ValueError("it is of a run with other images")
         load_weights(model, state["best"])
+        check_network(model, config["network"], config["image_size"])
         load_weights(learner.model, state["model"])
         if learner.average:
             load_weights(learner.average, state.get("average"))
         if state["history"] and not restore_moments(learner.optimizer, state["optimizer"]):
             raise ValueError("its optimizer is that of another network")
+    record["config"]["network"] = config["network"]
     record |= {name: state[name] for name in ("environments", "history")}
     return state["best"]
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, saved: dict) -> bool:
     """Set the optimizer's moments to what they were; False: they are not those of its weights."""
-    sgd = isinstance(optimizer, torch.optim.SGD)
-    names = ("momentum_buffer",) if sgd else ("step", "exp_avg", "exp_avg_sq")  # of what it keeps for a weight
     optimizer.load_state_dict(optimizer.state_dict() | {"state": saved["state"]})
-    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-        for name in names:
-            moment = optimizer.state[weight].get(name, torch.tensor(math.nan))
-            if moment.shape != (() if name == "step" else weight.shape) or not moment.isfinite().all():
+    for weight, moments in optimizer.state.items():  # there are none of a weight that has had no gradient
+        for name, moment in moments.items():
+            if moment.shape != (() if name == "step" else weight.shape):
                 return False
             if name != "step":  # fused steps need it in the weight's order of memory, which is another one on MPS
-                optimizer.state[weight][name] = torch.empty_like(weight.detach()).copy_(moment)
-    return True
+                moments[name] = torch.empty_like(weight.detach()).copy_(moment)
+    return bool(optimizer.state)

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
-import torch
-
 from lab import checkpoint, cifar10, console, files, precision
 from lab.files import ROOT, shown
 from lab.run import Run, contradictions, device, path
@@ -121,12 +119,11 @@ def open_run(
 
     Raises SystemExit if anything went wrong, with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
     """
-    console.make_output_safe()
-    run = parse(script, description, task, recipe, argv)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(console.safe_output())
+        run = parse(script, description, task, recipe, argv)
         stack.enter_context(told_in_one_line(lambda error: console.what_next(run, error), run.device))
-        stack.enter_context(precision.without_tf32(run.device))
-        stack.enter_context(torch.autocast(run.device.type, enabled=False))  # instead of somebody else's
+        stack.enter_context(precision.torch_as_it_comes(run.device))
         if run.mode == "dry-run":
             run = replace(run, output_dir=Path(stack.enter_context(tempfile.TemporaryDirectory())))
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(run.output_dir))  # else torch sets it, and makes one
@@ -141,7 +138,6 @@ def open_run(
             stack.enter_context(files.only_process(run.files))
         if run.trains:
             console.tell_what_is_there(run)
-            stack.enter_context(precision.without_denormals(run.device))
         yield run
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
@@ -144,15 +144,22 @@ def what_next(run: Run, error: BaseException) -> str:
     return f"{advice}There is nothing to resume; to begin: {run.command}"
 
 
-def make_output_safe() -> None:
-    """Replace closed streams, and let standard output print paths that it cannot encode."""
+@contextlib.contextmanager
+def safe_output() -> Iterator[None]:
+    """Replace closed streams; inside, let standard output print paths that it cannot encode."""
     # The next file to be opened would get the number of a stream that the shell closed (2>&-), and its text.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    change = getattr(sys.stdout, "reconfigure", lambda **how: None)  # a notebook has none
+    before = {name: getattr(sys.stdout, name, None) for name in ("line_buffering", "errors")}
+    change(line_buffering=True, errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            change(**before)
 
 
 def drop_output() -> None:

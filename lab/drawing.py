@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PAGE_WIDTH = 16 / 2.54  # inches: the 16 cm between the margins of a page of A4, where letters have 8 points
 TOP = {"loss": 2.5, "accuracy": 1.0}  # of the axis, in all pictures; guessing costs 2.3
-BROKEN: set[Path] = set()  # pictures that could not be drawn or written at the last try, of which that has been told
+TOLD: set[str] = set()  # what could not be done, and this process has told
 
 
 def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object) -> None:
@@ -31,23 +31,30 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
     ``draw`` sets the figure's height. If it cannot draw, or the file cannot be written, that is told in one line, once
     for each picture: a training does not end for that.
     """
-    picture = io.BytesIO()
-    try:
-        with matplotlib_as_it_comes():
-            from matplotlib.figure import Figure
+    drawn = False
+    with only_told(f"{shown(path)} could not be drawn"), matplotlib_as_it_comes():
+        from matplotlib.figure import Figure
 
-            draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
-            figure.savefig(picture, format="png", dpi=figure.dpi)
+        draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
+        figure.savefig(picture := io.BytesIO(), format="png", dpi=figure.dpi)
+        drawn = True
         with atomic_write(path, owner) as file:
             file.write(picture.getvalue())
-        BROKEN.discard(path)
+    if not drawn:
+        remove(path)  # an earlier one, which would show something else
+
+
+@contextlib.contextmanager
+def only_told(what: str) -> Iterator[None]:
+    """Inside, an error costs one line: ``what`` could not be done, and why; not again until it could be done."""
+    try:
+        yield
+        TOLD.discard(what)
     except Exception as error:  # whatever it is
-        if path not in BROKEN:
+        if what not in TOLD:
             reason = getattr(error, "strerror", "") or " ".join(str(error).split())[:300] or type(error).__name__
-            print(f"{shown(path)} could not be drawn: {reason}", file=sys.stderr)
-        BROKEN.add(path)
-        if not isinstance(error, OSError):
-            remove(path)  # an earlier one, which would show something else
+            print(f"{what}: {reason}", file=sys.stderr)
+        TOLD.add(what)
 
 
 @contextlib.contextmanager

@@ -34,21 +34,17 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
     For smaller images, too: what meets only padding in large ones does so in small ones. Its convolutions onto small
     maps have weights of their own; all other parameters, and all buffers, are those of ``model`` itself. It saves and
     loads the ``state_dict`` of ``model``: the same names, shapes and values.
-    Raises ValueError: the outputs of the two networks differ.
+    Raises ValueError: the outputs of the two networks differ; other networks may lead to any other error.
     """
-    calls = []
-    layers = [layer for layer in model.modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(lambda *call: calls.append(call)) for layer in layers]
-    was_training, first = model.training, next(model.parameters())
+    already_there = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    watched, rebuilt = (copy.deepcopy(model, {**already_there}) for _ in range(2))  # takes those, and copies the rest
+    calls, first, names = [], next(model.parameters()), {layer: name for name, layer in watched.named_modules()}
+    for layer in names:
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda *call: calls.append(call))
     images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(first)
     with torch.no_grad():
-        expected = model.eval()(images)
-    for hook in hooks:
-        hook.remove()
-
-    already_there = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    rebuilt = copy.deepcopy(model, already_there)  # takes what is there, and copies the rest
-    names = {layer: name for name, layer in model.named_modules()}
+        expected = watched.eval()(images)
     for layer, (x, *_), out in calls:
         small = isinstance(layer, nn.Conv2d) and layer.bias is None and out.shape[2:].numel() <= MAX_PIXELS
         if small and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros"):
@@ -66,9 +62,8 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
     with torch.no_grad():
         found, largest = rebuilt.eval()(images), expected.abs().max().clamp(min=1e-9)
     if not torch.allclose(found / largest, expected / largest, atol=0.01):  # TF32 on a GPU has three digits
-        raise ValueError(f"faster.rebuild does not know how to rebuild {type(model).__name__}; train it as it is.")
-    model.train(was_training)
-    return rebuilt.train(was_training)
+        raise ValueError("lab/faster.py does not know how to rebuild it")
+    return rebuilt.train(model.training)
 
 
 def keep_memory() -> None:

@@ -1,6 +1,7 @@
 """In what numbers a run computes: bfloat16 (8 significant bits) where its device has it itself, else float32 (24)."""
 
 import contextlib
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-
-
-def precision_of(device: torch.device, float32: bool) -> str:
-    """bfloat16 or float32: in what a run trains and validates. It is tested, and used, in float32."""
-    return "bfloat16" if has_bfloat16(device) and not float32 else "float32"
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -23,13 +19,12 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # What computes in bfloat16 is oneDNN; and ATEN_CPU_CAPABILITY may forbid AVX-512.
-    usable = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if device.type != "cpu" or not usable:
+    if device.type != "cpu" or not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return False
-    if hasattr(torch.cpu, "get_capabilities"):
-        return torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.cpu._is_avx512_bf16_supported()  # of PyTorch 2.6
+    # What computes in bfloat16 is oneDNN, which may have been told to do without what the CPU has; so may PyTorch.
+    usable = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    without = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("AVX512_CORE", "AVX512_CORE_VNNI")
+    return usable and not without and torch.cpu._is_avx512_bf16_supported()
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -45,6 +40,9 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 def environment(device: torch.device, precision: str) -> dict[str, object]:
     """What the numbers of a run depend on beside its settings."""
+    rounding = os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE") or os.environ.get("DNNL_DEFAULT_FPMATH_MODE", "strict")
+    if device.type == "cpu" and rounding.lower() != "strict":  # of what is float32, and PyTorch cannot undo it
+        precision += f" (ONEDNN_DEFAULT_FPMATH_MODE={rounding.upper()})"
     return {
         "torch": str(torch.__version__),  # a class of its own, which no weights_only load accepts
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device),
@@ -63,36 +61,40 @@ def cpu_model() -> str:
 
 
 @contextlib.contextmanager
-def without_tf32(device: torch.device) -> Iterator[None]:
-    """Inside, float32 is float32; else a GPU rounds what its convolutions multiply to 11 bits (TF32)."""
-    if device.type != "cuda":
-        yield
-        return
-    where, name, value = torch.backends.cudnn, "allow_tf32", False
-    if hasattr(where, "conv"):  # where somebody has set this one, PyTorch refuses to read allow_tf32
-        where, name, value = where.conv, "fp32_precision", "ieee"
-    before = getattr(where, name)
-    setattr(where, name, value)
-    try:
-        yield
-    finally:
-        setattr(where, name, before)
+def torch_as_it_comes(device: torch.device) -> Iterator[None]:
+    """Inside, PyTorch has its own settings, not those of somebody's program, and float32 is float32 (no TF32).
 
-
-@contextlib.contextmanager
-def without_denormals(device: torch.device) -> Iterator[None]:
-    """Inside, a CPU takes numbers below 1e-38 for zero: L2 makes millions, many times slower (pytorch issue 51539)."""
-    if device.type != "cpu":
+    A CPU takes numbers below 1e-38 for zero: L2 makes millions of them, many times slower (pytorch issue 51539).
+    """
+    of, on_gpu = torch.backends, device.type == "cuda"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # which also turns gradients on
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.random.fork_rng([device] * on_gpu))
+        if device.index is not None:
+            stack.enter_context(torch.cuda.device(device))
+        if torch._C._len_torch_function_stack():  # a default device may be set; one of our own would cost time
+            theirs = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+            stack.callback(torch.set_default_device, theirs and theirs.device)
+            torch.set_default_device("cpu")
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        if hasattr(of.cudnn, "conv"):  # where somebody has set one of these, PyTorch refuses to read what 2.6 has
+            gpu, cpu = (of.cudnn.conv, of.cudnn.rnn, of.cuda.matmul), (of.mkldnn.conv, of.mkldnn.rnn, of.mkldnn.matmul)
+            for products in gpu if on_gpu else cpu:
+                stack.callback(setattr, products, "fp32_precision", products.fp32_precision)
+                products.fp32_precision = "ieee"
+        else:
+            stack.callback(setattr, of.cudnn, "allow_tf32", of.cudnn.allow_tf32)
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            of.cudnn.allow_tf32 = False
+            torch.set_float32_matmul_precision("highest")
+        if device.type == "cpu":
+            np.finfo(np.float32), np.finfo(np.float64)  # else older versions of NumPy warn that there are no denormals
+            torch.ones(1 << 20).exp_()  # a parallel operation: what is set reaches the worker threads that are there
+            stack.callback(torch.set_flush_denormal, not (torch.tensor([1e-38]) * 0.01).item())
+            torch.set_flush_denormal(True)
         yield
-        return
-    np.finfo(np.float32), np.finfo(np.float64)  # else older versions of NumPy warn that there are no denormals
-    torch.ones(1 << 20).exp_()  # a parallel operation: what is set reaches the worker threads that are there
-    before = not (torch.tensor([1e-38]) * 0.01).item()
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 class LinearInFloat32(nn.Linear):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from lab import precision
 from lab.files import ROOT, Files, shown
-from lab.precision import precision_of
 from lab.schedule import SAMPLE_IMAGES
 from lab.settings import Settings, flags_for, option, run_name
 
@@ -79,8 +79,8 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """In what it trains and validates."""
-        return precision_of(self.device, self.settings.float32)
+        """In what it trains and validates. It is tested, and used, in float32."""
+        return "bfloat16" if precision.has_bfloat16(self.device) and not self.settings.float32 else "float32"
 
     @property
     def trains(self) -> bool:

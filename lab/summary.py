@@ -3,7 +3,9 @@
 Every function looks at a copy, so that weights, batch-norm statistics, mode and random numbers stay as they are.
 """
 
+import contextlib
 import copy
+import io
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ import torchsummary
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from lab.drawing import PAGE_WIDTH
+from lab.drawing import PAGE_WIDTH, only_told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +30,15 @@ def print_summary(model: nn.Module, size: int = 32) -> None:
 
     The FLOPs are thop's, as there: multiply-accumulates for one image, and 4 for each batch-norm output.
     """
-    with torch.random.fork_rng(devices=[]):
-        flops, params = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, 3, size, size),), verbose=False)
-        print(f"FLOPs: {flops} Params: {params}")
+    text, missing = io.StringIO(), f"There is no table of {type(model).__name__}"
+    with only_told(missing), contextlib.redirect_stdout(text), torch.random.fork_rng([]):
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        flops, _ = thop.profile(copy.deepcopy(model).cpu(), (torch.zeros(1, 3, size, size),), verbose=False)
+        print(f"FLOPs: {flops} Params: {float(parameters)}")
         torchsummary.summary(copy.deepcopy(model).cpu(), (3, size, size), device="cpu")
+        if f"Total params: {parameters:,}\n" not in text.getvalue():
+            print(f"In all: {parameters:,}. The table has the parameters of layers only, once for each of their calls.")
+    print(text.getvalue(), end="")
 
 
 WIDTH, HEIGHT, ROW = 1.1, 0.18, 0.24  # inches on paper, as all lengths: of a box; from a box to the next
@@ -167,7 +174,7 @@ def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.
         case nn.Linear():
             text = f"Linear {layer.in_features} → {layer.out_features}"
         case None:
-            text = "Input" if node.op == "placeholder" else node.target.__name__
+            text = "Input" if node.op == "placeholder" else getattr(node.target, "__name__", node.target)
         case _:
             text = type(layer).__name__.removesuffix("2d").removeprefix("Adaptive")
     text = {"add": "+", "flatten": "Flatten"}.get(text, text)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from test_runs import train
 
 from lab.files import ROOT
@@ -146,7 +145,7 @@ def test_signal_handlers_are_afterwards_what_they_were(tmp_path, monkeypatch, wo
     script, *flags_of = words.format(tmp=tmp_path).split()
     monkeypatch.setattr(sys, "argv", [script, *flags_of])
     if step:
-        monkeypatch.setattr(torch.optim.Adam, "step", step)
+        monkeypatch.setattr("common.train_epoch", step)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(type(end), match=str(end)) if end else contextlib.nullcontext():
         runpy.run_path(str(ROOT / script), run_name="__main__")

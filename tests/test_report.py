@@ -16,14 +16,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 import report
 from lab import commandline, settings
-from lab.checkpoint import fingerprint
+from lab.checkpoint import fingerprint, logits_of_one_image
 from lab.files import shown
 from lab.original import (
     BASELINE,
@@ -44,6 +46,7 @@ from lab.report.claims import CLAIMS
 from lab.report.pages import conditions, only_true
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
 from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
+from task1_simplecnn import SimpleCNN
 
 NAMES = [  # in the order of the original's figures
     "task1_simplecnn",
@@ -299,6 +302,38 @@ def test_a_record_that_an_editor_of_windows_has_saved_is_read(tmp_path, without_
     path.write_text(path.read_text(), encoding="utf-8-sig")
     code, page = rebuild(tmp_path)
     assert code == 0 and "ours: **0.850**<br>" in page
+
+
+@pytest.mark.parametrize("weights", ["of another forward", "damaged", "of this network"])
+def test_a_record_whose_weights_compute_something_else_now_is_not_averaged_in(tmp_path, without_layers, weights):
+    """Where only ``forward`` has changed, the printed form is the same; without weights, nobody can tell."""
+    model, record = SimpleCNN(), record_of(SIMPLECNN, 1, 100)
+    record["config"]["network"]["logits"] = logits_of_one_image(model, 32)
+    model.fc.bias.data += weights == "of another forward"
+    save(tmp_path, record_of(SIMPLECNN, 0, 850), record)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"model": model.state_dict()}, path := tmp_path / "checkpoints" / "task1_simplecnn_seed1.pt")
+    if weights == "damaged":
+        path.write_bytes(path.read_bytes()[:1000])
+    told, page = rebuild(tmp_path)
+    if weights == "of another forward":
+        name = shown(tmp_path / "plots/task1_simplecnn_seed1.json")
+        told = told.removeprefix(f"Left out: {name}: with the same weights, SimpleCNN computed something else then.")
+        assert told == " To train this run again, remove the file." and "**0.850**" in page
+    else:
+        assert told == 0 and "**0.4750 ± " in page
+
+
+def test_a_network_of_lazy_layers_is_known_again(tmp_path):
+    def lazy(settings):
+        return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(10))
+
+    network, record = lazy(None), record_of(SIMPLECNN)
+    network(torch.zeros(1, 3, 32, 32))
+    record["config"]["network"] = fingerprint(network)
+    save(tmp_path, record)
+    tasks = report.TASKS | {"task1_simplecnn": report.TASKS["task1_simplecnn"]._replace(network=lazy)}
+    assert len(report.collect(tmp_path, tasks)[SIMPLECNN]) == 1
 
 
 def test_runs_of_other_settings_are_no_runs_of_the_report(tmp_path, without_layers):

@@ -1,6 +1,8 @@
 """What belongs to somebody else's program: settings of matplotlib, folders that cannot be written, Python's flags."""
 
+import contextlib
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from test_checkpoints import good_checkpoint
-from test_runs import parse
+from test_runs import assert_same_run, parse, train
 
 import common
 import task1_simplecnn
@@ -43,6 +45,50 @@ def test_an_import_changes_nothing(tmp_path):
     command = [sys.executable, "-c", IMPORT]
     run = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr, list(tmp_path.iterdir())) == (0, "", "", [])
+
+
+@contextlib.contextmanager
+def setting(change, theirs, usual):
+    change(theirs)
+    try:
+        yield
+    finally:
+        change(usual)
+
+
+THEIRS = {
+    "no gradients": lambda: setting(torch.set_grad_enabled, False, True),
+    "inference": torch.inference_mode,
+    "float64": lambda: setting(torch.set_default_dtype, torch.float64, torch.float32),
+    "meta": lambda: setting(torch.set_default_device, "meta", None),
+    "a GPU that is not there": lambda: setting(torch.set_default_device, "cuda", None),
+}
+
+
+def state_of_torch():
+    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()
+    default = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    random = torch.default_generator.get_state().tolist()
+    return *modes, default and default.device, torch._C._len_torch_function_stack(), random
+
+
+@pytest.mark.parametrize("ending", [None, SystemExit, ZeroDivisionError])
+@pytest.mark.parametrize("theirs", THEIRS)
+def test_a_run_has_what_it_needs_and_leaves_what_somebody_has_set(made_up, tmp_path, monkeypatch, theirs, ending):
+    """Also a standard output that stops at what it cannot encode. It finishes, refuses a flag, or breaks."""
+    words = ["--epochs", "1", "--limit", "60", *["--lr", "0"] * (ending is SystemExit)]
+    alone = train(tmp_path / "alone", *words) if ending is None else None
+    if ending is ZeroDivisionError:
+        monkeypatch.setattr(common, "evaluate", lambda *what: 1 / 0)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with THEIRS[theirs]():
+        before, here = state_of_torch(), None
+        with pytest.raises(ending) if ending else contextlib.nullcontext():
+            here = train(tmp_path / "here", *words)
+        assert state_of_torch() == before
+    assert (sys.stdout.errors, sys.stdout.line_buffering) == ("strict", False)
+    if ending is None:
+        assert_same_run(alone, here)
 
 
 USETEX = "text.usetex: True\nfont.family: no such font\nlines.linewidth: 9\n"  # there is no LaTeX, or it takes long

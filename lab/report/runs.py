@@ -1,5 +1,6 @@
 """The runs of the report, in groups, each a command of a script; and what has finished of them."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lab.checkpoint import check_network
+from lab.checkpoint import check_network, load
 from lab.curves import column
-from lab.files import ROOT
+from lab.files import ROOT, Files
 from lab.original import FIGURES, HIGH_CONSTANT, LOW, SIMPLECNN, TASK1, TASK2, Experiment
 from lab.record import read_record
 from lab.settings import Settings, flags_for
@@ -141,7 +142,14 @@ def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
         try:
             record = read_record(path, path.stem, settings)
             with torch.device("meta"):  # its layers, without their weights
-                check_network(task.network(settings), record["config"]["network"])
+                network = task.network(settings)
+                if any(map(nn.parameter.is_lazy, network.parameters())):
+                    network(torch.zeros(2, 3, settings.image_size, settings.image_size))
+            check_network(network, record["config"]["network"])
+            with contextlib.suppress(SystemExit, RuntimeError):  # where there are no weights for it
+                weights = load(Files(output_dir, path.stem).best, {"model": dict}, "")["model"]
+                network.load_state_dict(weights, assign=True)
+                check_network(network, record["config"]["network"], settings.image_size)
             records[name].append(record)
         except ValueError as error:
             left_out[path] = f"{error}. To train this run again, remove the file."
