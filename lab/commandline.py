@@ -105,7 +105,7 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
     if unknown:
         known = re.findall(r"--[\w-]+", parser.format_usage())
         names = [word.partition("=")[0].lower().replace("_", "-").lstrip("-") for word in unknown]
-        meant = [PEERS[name] for name in names if PEERS.get(name, "").split(" ")[0] in [*known, "nothing"]]
+        meant = [PEERS[name] for name in names if PEERS.get(name, "").split(" ")[0] in [*known, "no"]]
         meant += [match for name in names for match in difflib.get_close_matches(f"--{name}", known, 1, 0.8)]
         parser.error(f"unrecognized arguments: {' '.join(unknown)}.{f' Did you mean {meant[0]}?' if meant else ''}")
     return values

@@ -97,7 +97,7 @@ def print_epoch(history: list[dict], settings: Settings) -> None:
 def print_written(*paths: Path) -> None:
     """Name the files that are there, one a line, but no picture that could not be drawn."""
     for path in paths:
-        if path.exists() and path not in drawing.BROKEN:
+        if path.exists() and f"{shown(path)} could not be drawn" not in drawing.TOLD:
             print(f"Written: {shown(path)}")
 
 

@@ -157,7 +157,7 @@ def test_the_runs_are_the_originals():
 
 def test_without_any_run_every_row_is_missing_and_says_how_to_fill_it(tmp_path):
     code, page = rebuild(tmp_path)
-    assert code == 0 and "accuracies, none have been measured again, and none of these are reproduced" in page
+    assert code == 0 and "accuracies, we have measured none, and reproduced none." in page
     for run in FIGURES:
         missing = f"not finished yet: `{run.command('--resume')} --output-dir {tmp_path}`"
         assert f"**Figure {run.figure}: {run.title}.** *({missing})*\n" in page, run
@@ -185,7 +185,7 @@ def test_seeds_are_averaged_and_compared_with_the_original(tmp_path):
     assert f"- ResNet-18: s = {s}, with 3 degrees of freedom, pooled over the seeds of ResNet-18 ({s})\n" in page
     assert f"| 2, ResNet-18 baseline | 0.853 | **{ours}** | {difference} | yes |" in page
     assert f"`python task2_resnet18.py --no-norm --seed 3 --output-dir {tmp_path}`" in page
-    assert "accuracies, two have been measured again, and two of these are reproduced" in page
+    assert "accuracies, we have measured two, and reproduced two." in page
     assert Image.open(tmp_path / "plots" / "results.png").size == (1259, 600)  # 16 cm at 200 dpi
     results = report.collect(tmp_path, report.TASKS)
     assert [record["config"]["seed"] for record in results[BASELINE]] == [0, 1, 2, 11]
@@ -816,7 +816,7 @@ def test_run_and_list_say_so_when_nothing_is_missing(tmp_path, monkeypatch, caps
     monkeypatch.setattr(report.cifar10, "download", lambda directory: pytest.fail("looked for data"))
     save(tmp_path, *map(record_of, FIGURES))
     code, page = rebuild(tmp_path, "--run")
-    assert code == 0 and "accuracies, nine have been measured again" in page
+    assert code == 0 and "accuracies, we have measured nine" in page
     capsys.readouterr()
     assert rebuild(tmp_path, "--list")[0] == 0
     told = r"Nothing to train: .*plots has a record of each of these runs\. Another --output-dir gets its own\.\n"
@@ -919,7 +919,7 @@ def test_run_trains_what_is_missing_goes_on_and_tells_what_failed(project):
     assert "Run 3 of 3" in run.stdout and run.stdout.count("Test accuracy") == 2
     assert re.findall(r"^Epoch +(\d)/2 ", run.stdout, re.MULTILINE) == ["1", "2", "2"]
     page = (project / "REPORT.md").read_text()
-    assert "accuracies, eight have been measured again" in page
+    assert "accuracies, we have measured eight" in page
     assert "figure 3)<br>not finished yet: `python task2_resnet18.py --no-norm --resume`" in page
 
 

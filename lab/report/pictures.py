@@ -29,7 +29,9 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
     figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
     for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
         pair = learning_axes(part, epochs)
-        pair[1].set(ylabel="accuracy, from 0.3 on", ylim=(0.3, 1))
+        lowest = min(it["val_accuracy"] for record in records for it in record["history"])
+        if lowest > 0.3:  # then the axis is broken off, to show what differs
+            pair[1].set(ylabel="accuracy, from 0.3 on", ylim=(0.3, 1))
         for axes, metric in zip(pair, TOP, strict=True):
             for record, colour in zip(records, COLOURS, strict=False):
                 draw_curve(axes, record["history"], f"train_{metric}", color=colour, alpha=0.5, linestyle="--")
