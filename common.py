@@ -57,13 +57,17 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
     return model.train()
 
 
-def try_step(model: nn.Module, images: Tensor, run: Run) -> None:
-    """Train a copy of ``model`` for one step, which raises whatever is wrong with it."""
+def try_step(model: nn.Module, images: Tensor, run: Run) -> Tensor:
+    """Train a copy of ``model`` for one step, which raises whatever is wrong with it; only use it if nothing trains."""
+    if not run.trains:
+        with torch.no_grad():
+            return model(images)
     learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
     labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
     _, logits = train_step(learner, images, labels, autocast)
     if logits.shape != (2, 10):
         raise ValueError(f"of two images it makes {' x '.join(map(str, logits.shape))} numbers, not 2 x 10")
+    return logits
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:

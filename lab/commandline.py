@@ -86,7 +86,7 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
 OURS = (  # our flags, each with what others call it
     "--lr: learning-rate, --epochs: num-epochs max-epochs, --batch-size: b bs batch, --weight-decay: wd, "
     "--optimizer SGD: momentum, --device cuda: gpu cuda, --device cpu: no-cuda no-gpu, --test: eval evaluate, "
-    "--resume: resume-from, --weights: checkpoint pretrained, nothing (no worker loads images): workers num-workers"
+    "--resume: resume-from, --weights: checkpoint pretrained, no flag (no worker loads images): workers num-workers"
 )
 PEERS = {peer: ours for ours, peers in (it.split(": ") for it in OURS.split(", ")) for peer in peers.split()}
 

@@ -92,7 +92,7 @@ def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
 def remove(path: Path) -> None:
     """Remove a file that is there no longer than its run needs it; where that is refused, say so."""
     with told("It can be removed by hand."):
-        patiently(path.unlink, True)
+        patiently(lambda: path.unlink(missing_ok=True))
 
 
 def patiently(do: Callable, *what: object) -> None:

@@ -248,7 +248,7 @@ def test_a_slow_step_is_soon_forgotten_and_a_pause_is_no_time_at_all(monkeypatch
 
 def test_an_epochs_seconds_are_without_a_pause(made_up, tmp_path, monkeypatch):
     """With a clock by which a step takes two seconds, and a pause before the second one an hour."""
-    step, seconds = common.train_step, itertools.accumulate([2, 3602, 2])
+    step, seconds = common.train_step, itertools.accumulate([0, 2, 3602, 2])  # the first is that of a new network
 
     def slowly(*how):
         clock[0] = next(seconds)
@@ -340,7 +340,7 @@ def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
         ("--resum", "--resume"),
         *((f"{peer} 0.1", "--lr") for peer in ("--learning-rate", "--learning_rate")),
         *((peer, "--batch-size") for peer in ("--batch 64", "--batch_size 64", "-b 64", "--Batch-Size=64")),
-        *((f"--{peer} 4", "nothing (no worker loads images)") for peer in ("workers", "num-workers", "num_workers")),
+        *((f"--{peer} 4", "no flag (no worker loads images)") for peer in ("workers", "num-workers", "num_workers")),
         *((f"--{peer}", "--test") for peer in ("eval", "evaluate")),
         *((f"--{peer} x", "--weights") for peer in ("checkpoint", "pretrained")),
         ("--num-epochs 3", "--epochs"),
