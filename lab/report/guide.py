@@ -63,12 +63,15 @@ def guide(results: Results, tasks: Mapping[str, Task]) -> str:
 
 
 def examples(results: Results) -> dict[Rule, dict]:
-    """For each rule, the record of the first run that it applies to; a rule that no run shows is left out."""
-    found = {}
-    for record in (record for run in SHOWN for record in results[run][:1]):
-        for finding in diagnose(record):
-            found.setdefault(finding.rule, record)
-    return {rule: found[rule] for rule in RULES if rule in found}
+    """For each rule, the record of a run that it applies to, if there is one: the first that shows no other rule."""
+    records = {record["run"]: record for run in SHOWN for record in results[run][:1]}
+    found = {name: [finding.rule for finding in diagnose(record)] for name, record in records.items()}
+    shown = {}
+    for rule in RULES:
+        having = [name for name in records if rule in found[name]]
+        if having:
+            shown[rule] = next((name for name in having if name not in shown.values()), having[0])
+    return {rule: records[name] for rule, name in shown.items()}
 
 
 def picture_of(rule: Rule) -> str:
@@ -128,7 +131,7 @@ def patience(results: Results) -> str:
         stop = next((n for n in range(1, len(history)) if out_of_patience(history[:n], patient)), len(history))
         saved.append(len(history) - stop)
         cost.append(best_of(history)["val_accuracy"] - best_of(history[:stop])["val_accuracy"])
-    if not saved:
+    if len(saved) < 2:
         return ""
     dear, most = sum(it > COST for it in cost), max(cost)
     return (
