@@ -30,7 +30,7 @@ from lab.settings import Settings
 
 
 def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
-    """The network on ``run.device``, with the first weights of its seed; SystemExit: it cannot be trained."""
+    """The network on ``run.device``, with the first weights of its seed; SystemExit: it cannot be used."""
     images, order = torch.zeros(2, 3, *2 * [run.settings.image_size]), precision.memory_format(run.device)
     torch.manual_seed(seed_for(run.settings.seed, 0, WEIGHTS))
     try:
@@ -42,32 +42,31 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
         with torch.no_grad():  # lazy layers learn their shapes
             model.to(run.device).eval()(images := images.to(run.device))
         try:
-            try_step(model.to(memory_format=order), images.contiguous(memory_format=order), run)
+            try_out(model.to(memory_format=order), images.contiguous(memory_format=order), run)
         except RuntimeError:  # such as that of `view`, which only takes what is in the plain order
             model.to(memory_format=torch.contiguous_format)
             model.register_forward_pre_hook(lambda _, given: given[0].contiguous())
-            try_step(model, images, run)
+            try_out(model, images, run)
     except Exception as error:  # whatever somebody's own network leads to
         if checkpoint.is_full_memory(error):
             raise
         calls = traceback.extract_tb(error.__traceback__)
         *_, where = "", *(f", line {call.lineno}" for call in calls if Path(call.filename).name == run.script.name)
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise SystemExit(f"{shown(run.script)}{where}: this network cannot be trained: {reason}") from None
+        raise SystemExit(f"{shown(run.script)}{where}: this network cannot be used: {reason}") from None
     return model.train()
 
 
-def try_step(model: nn.Module, images: Tensor, run: Run) -> Tensor:
-    """Train a copy of ``model`` for one step, which raises whatever is wrong with it; only use it if nothing trains."""
-    if not run.trains:
-        with torch.no_grad():
-            return model(images)
-    learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
-    labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
-    _, logits = train_step(learner, images, labels, autocast)
+def try_out(model: nn.Module, images: Tensor, run: Run) -> None:
+    """Show images to ``model`` and, if it is to be trained, train a copy for a step; raises whatever is wrong."""
+    with torch.no_grad():
+        logits = model(images)
+    if run.trains:
+        learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
+        labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
+        _, logits = train_step(learner, images, labels, autocast)
     if logits.shape != (2, 10):
         raise ValueError(f"of two images it makes {' x '.join(map(str, logits.shape))} numbers, not 2 x 10")
-    return logits
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:

@@ -165,13 +165,13 @@ CANNOT = {  # as above, and the part of it that is named
 
 
 @pytest.mark.parametrize("name", CANNOT)
-def test_what_cannot_be_trained_is_told_in_one_line(made_up, tmp_path, script, name):
+def test_what_cannot_be_used_is_told_in_one_line(made_up, tmp_path, script, name):
     init, forward, named, reason = CANNOT[name]
     path, own = script(init, forward)
     where = re.escape(shown(path))
     if named:
         where += f", line {1 + path.read_text().partition(named)[0].count(chr(10))}"
-    with pytest.raises(SystemExit, match=rf"\A{where}: this network cannot be trained: {reason}[^\n]*\Z"):
+    with pytest.raises(SystemExit, match=rf"\A{where}: this network cannot be used: {reason}[^\n]*\Z"):
         train(tmp_path, *WORDS, script=own)
     assert not list((tmp_path / "checkpoints").iterdir())
 
@@ -180,7 +180,7 @@ def test_a_full_memory_is_not_the_networks_fault(made_up, tmp_path, monkeypatch,
     def full(*how):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
 
-    monkeypatch.setattr(common, "try_step", full)
+    monkeypatch.setattr(common, "try_out", full)
     with pytest.raises(SystemExit, match="1"):
         train(tmp_path, *WORDS)
     assert capsys.readouterr().err.startswith("The memory of cpu is full. Try a --batch-size below 20. ")
