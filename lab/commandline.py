@@ -80,7 +80,8 @@ def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, default="train", help=help)
     help = "name what these images show (of a folder: all)"
     mode.add_argument("--predict", nargs="+", type=path, default=(), metavar="FILE", help=help)
-    flag("--weights", type=path, metavar="FILE", help="for --test and --predict: those of this file, with its settings")
+    help = "for --test and --predict: the weights in this file, of whatever run of this network"
+    flag("--weights", type=path, metavar="FILE", help=help)
 
 
 OURS = (  # our flags, each with what others call it

@@ -73,7 +73,7 @@ class Settings:
     no_norm: bool = setting(False, "no-norm", "no normalization", "leave pixels in [0, 1] instead of normalizing them")
     no_aug: bool = setting(False, "no-aug", "no augmentation", "train and validate on the images as they are")
     lr: float = setting(0.001, "lr{}", "learning rate {}", "initial learning rate; with --warmup the highest", RATE)
-    constant_lr: bool = setting(False, "constant-lr", "constant rate", f"not halved every {STEP_SIZE} epochs")
+    constant_lr: bool = setting(False, "constant-lr", "constant rate", f"rate not halved every {STEP_SIZE} epochs")
     batch_size: int = setting(64, "batch{}", "batches of {}", "images in a step", count(2, 45_000))
     first_weights: str = unsaid("pytorch", "first-{}", "first weights: {}", "PyTorch's, or He's", Word("pytorch|he"))
     optimizer: str = unsaid("Adam", "opt{}", "{}", "SGD has Nesterov's momentum, 0.9", Word("Adam|AdamW|SGD"))
