@@ -236,6 +236,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
     if run.goes_on:  # history and environments of the record, and all that trains, become what they were
         best = checkpoint.restore(run.files.state, record, model, learner)
+        print(f"Going on after epoch {len(record['history'])} of {settings.epochs}.")
         console.print_changes(record["environments"], conditions)
     checkpoint.save_state(run.files.state, record, best, learner)  # so --resume works before the first epoch ends
     history, network = record["history"], record["config"]["network"]
@@ -397,7 +398,7 @@ def print_result(record: dict, run: Run) -> None:
     """Print what the curves show, what a result on the sample is worth and, last, the result as the report does."""
     diagnosis.print_reading(record)
     if run.settings.sample and run.mode != "dry-run":
-        console.print_sample_note(record, run, is_there=bool(cifar10.parts_of(cifar10.find(run.data_dir))))
+        console.print_sample_note(run, is_there=bool(cifar10.parts_of(cifar10.find(run.data_dir))))
     console.print_test(record, run)
 
 

@@ -5,13 +5,14 @@
     python report.py --run                   train those of the original's runs that are missing (many hours)
     python report.py --run recipe --seeds 0 1 2     train other runs, by group or by name, with several seeds
     python report.py --list                  print the commands of --run, one a line, for a scheduler; write nothing
-    python report.py --compare               list all runs that have finished, the best test accuracy first
+    python report.py --compare               list all runs that have finished, the best on validation first
     python report.py --compare RUN RUN       what differs in these runs, and their curves on the same axes
 
 --run goes on with unfinished runs, and writes the report again after each run.
 """
 
 import argparse
+import difflib
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from lab.drawing import save_figure
 from lab.files import ROOT, Files, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
-from lab.report.comparisons import COMPARISONS, table
+from lab.report.comparisons import COMPARISONS, highest, table
 from lab.report.guide import examples, guide, picture_of
 from lab.report.pages import page
 from lab.report.pictures import draw_comparison, draw_minutes, draw_results, draw_rule, draw_silent_channels
@@ -64,6 +65,8 @@ def main(argv: list[str] | None = None) -> None:
             print(told, file=sys.stderr)
         if args.list is None:
             write(args, results)
+            if others := results.others:
+                print(f"Not of the report's runs, and so not in it: {', '.join(others)} (--compare lists them)")
             problems += train_all(args, commands)
         else:
             for command in commands:
@@ -136,14 +139,17 @@ def compare(output_dir: Path, names: list[str]) -> None:
         try:
             records.append(read_record(file, file.stem))
         except FileNotFoundError:
-            there = f"Runs there: {', '.join(it.stem for it in sorted(file.parent.glob('*.json'))) or 'none'}."
-            raise SystemExit(f"There is no {shown(file)}. {there}") from None
+            near = difflib.get_close_matches(file.stem, [it.stem for it in file.parent.glob("*.json")], 1)
+            meant = f"Did you mean {near[0]}? " if near else ""
+            raise SystemExit(f"There is no {shown(file)}. {meant}Without a name, --compare lists all runs.") from None
         except ValueError as error:
             problems.append(f"{shown(file)} cannot be used: {error}.")
-    if records:
-        print(
-            table(records if names else sorted(records, key=lambda it: -it["test_accuracy"]), differences=bool(names))
-        )
+    if names and records:
+        print(table(records))
+    elif records:
+        remarks = {it["run"]: "a quick look" for it in records if it["config"]["limit"] or it["config"]["sample"]}
+        remarks |= {path.stem: "of a script that has changed since" for path in collect(output_dir, TASKS).left_out}
+        print(table(sorted(records, key=lambda it: (it["run"] in remarks, -highest(it))), remarks))
     if problems or not records:
         raise SystemExit("\n".join(problems) or f"There is no run in {shown(plots)}.")
     if names:

@@ -134,9 +134,11 @@ def download(directory: Path) -> Path:
                 patiently(os.replace, Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
-        by_hand = "\n  ".join([f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of", *SOURCES])
-        there = f"into {directory}, or into another folder, which --data-dir or CIFAR10_DIR names, and run this again."
-        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}\n{by_hand}\n{there}") from None
+        by_hand = f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of these, into {directory}, or into another"
+        by_hand = f"\n{by_hand} folder, which --data-dir or CIFAR10_DIR names, and run this again." * (
+            not error.filename
+        )
+        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}{by_hand}") from None
     return directory
 
 

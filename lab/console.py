@@ -101,20 +101,18 @@ def print_written(*paths: Path) -> None:
             print(f"Written: {shown(path)}")
 
 
-def print_sample_note(result: dict, run: Run, is_there: bool) -> None:
+def print_sample_note(run: Run, is_there: bool) -> None:
     """Say what a result on the sample of CIFAR-10 is worth, and how to train on all of it, if ``is_there`` or not."""
-    train, tested = images_of(run.settings)[0], sum(map(sum, result["confusion_matrix"]))
     on_all = replace(run, settings=replace(run.settings, sample=False, limit=None))
-    print(
-        f"This was the sample of CIFAR-10: {train:,} images to train instead of 45,000, and {tested} to test, on which"
-    )
-    print(f"an accuracy has a standard error of up to {0.5 / math.sqrt(tested):.3f}.")
+    print(f"This was the sample of CIFAR-10: {images_of(run.settings)[0]:,} images to train instead of 45,000.")
     print(f"On all of it{', after a download of 170 MB' * (not is_there)}: {on_all.command}")
 
 
 def print_test(result: dict, run: Run) -> None:
     """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy."""
     original, best = not run.weights and original_accuracy(run.task, run.changes), run.weights or run.files.best
+    if (tested := sum(map(sum, result["confusion_matrix"]))) < 10_000:
+        print(f"Of {tested:,} test images, an accuracy has a standard error of up to {0.5 / math.sqrt(tested):.3f}.")
     if best.exists():
         print(f"Model loaded from {shown(best)} ({best.stat().st_size / 1e6:.1f} MB)")
     beside = f" (original: {original:.3f})" if original else ""
@@ -138,7 +136,8 @@ def what_next(run: Run, error: BaseException) -> str:
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
-        return f"{advice}{shown(run.files.state)} has all saved epochs. To go on as before: {run.command} --resume"
+        there = f"{advice}{shown(run.files.state)} has every finished epoch."
+        return f"{there} To go on after the last: {run.command} --resume"
     if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"

@@ -391,8 +391,8 @@ def test_a_run_that_would_begin_goes_on_with_the_sample(nowhere, tmp_path, capsy
         assert f"CIFAR-10 is not in {nowhere / 'data'}, and it could not be downloaded" in before
         assert "\nSo this run becomes one on the sample of CIFAR-10 that comes with the scripts (--sample).\n" in before
         assert f"\nRun:     {RUN}_sample\n" in after
-        *_, worth, how, _, _ = after.splitlines()
-        assert "an accuracy has a standard error of up to 0.022." in worth
+        *_, how, worth, _, _ = after.splitlines()
+        assert worth == "Of 500 test images, an accuracy has a standard error of up to 0.022."
         command = rf".*task1_simplecnn\.py --epochs 1 --output-dir {re.escape(str(tmp_path))}"
         assert re.fullmatch(f"On all of it, after a download of 170 MB: {command}", how.replace(" --device cpu", ""))
     record = json.loads((tmp_path / "plots" / f"{RUN}_sample.json").read_text())
@@ -431,7 +431,7 @@ def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, ca
     with pytest.raises(SystemExit, match="130"):
         start(tmp_path)
     command = r"task1_simplecnn\.py --epochs 1 --sample .*--resume"
-    assert re.search(f"To go on as before: .*{command}$", capsys.readouterr().err)
+    assert re.search(f"To go on after the last: .*{command}$", capsys.readouterr().err)
     with pytest.raises(SystemExit, match=f"To go on: .*{command}; to throw .*--restart$"):
         start(tmp_path)
     (tmp_path / "plots" / f"{RUN}.json").write_text("a run on all data that has finished, as those of the repository")

@@ -505,7 +505,7 @@ def test_a_run_with_every_flag_resumes_bit_for_bit(made_up, tmp_path, monkeypatc
     assert_same_run(whole, train(tmp_path / "parts", *words, "--resume", script=task))
 
 
-GO_ON = r"To go on as before: .*task\S+\.py .*--limit 100 .*--resume"
+GO_ON = r"To go on after the last: .*task\S+\.py .*--limit 100 .*--resume"
 
 
 @pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
@@ -520,7 +520,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
                 train(tmp_path / "parts", *words, *(["--resume"] if number > 1 else []), script=script)
             error = capsys.readouterr().err
             assert stop.value.code == 130 and error.count("\n") == 1
-            kept = rf"Interrupted\. \S+_limit100\.last\.pt has all saved epochs\. {GO_ON}\n"
+            kept = rf"Interrupted\. \S+_limit100\.last\.pt has every finished epoch\. {GO_ON}\n"
             assert re.fullmatch(kept, error)
             assert steps == list(range(first, number + 1))
         assert not list((tmp_path / "parts" / "plots").glob("*.json"))

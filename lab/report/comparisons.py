@@ -1,6 +1,6 @@
 """What follows from runs that differ in one thing, and what the recipes bring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from statistics import mean
 
@@ -121,13 +121,13 @@ def before_and_after(results: Results) -> str:
     return "\n".join(rows)
 
 
-def table(records: Sequence[dict], differences: bool) -> str:
-    """A line for each run: accuracies, how long it took and, if wanted, networks and flags in which these differ."""
+def table(records: Sequence[dict], remarks: Mapping[str, str] | None = None) -> str:
+    """A line for each run: accuracies, and how long it took; and ``remarks``, or networks and flags that differ."""
     settings = [settings_of(record["config"]) for record in records]
     networks = ["{class} ({parameters:,} parameters) ".format(**record["config"]["network"]) for record in records]
     differ = [it.name for it in fields(Settings) if len({getattr(of, it.name) for of in settings}) > 1]
     width = max(len(record["run"]) for record in records)
-    lines = [f"{'run':{width}}    val   test  best epoch  minutes{'  differs in' * differences}"]
+    lines = [f"{'run':{width}}    val   test  best epoch  minutes{'  differs in' * (remarks is None)}"]
     for record, of, network in zip(records, settings, networks, strict=True):
         best, minutes = best_of(record["history"]), sum(column(record["history"], "seconds")) / 60
         epochs = f"{best['epoch']} of {len(record['history'])}"
@@ -135,7 +135,7 @@ def table(records: Sequence[dict], differences: bool) -> str:
         line = f"{record['run']:{width}}  {accuracies}  {epochs:>10}  {minutes:7.0f}"
         given = {name: value for name in differ if (value := getattr(of, name)) is not None and value is not False}
         what = network * (len(set(networks)) > 1) + " ".join(flags_for(given))
-        lines.append(f"{line}  {what * differences}".rstrip())
+        lines.append(f"{line}  {what if remarks is None else remarks.get(record['run'], '')}".rstrip())
     return "\n".join(lines)
 
 
@@ -154,7 +154,7 @@ def row(results: Results, run: Experiment) -> str:
     """The command, accuracy, the same with mirror images, epochs and minutes, as cells of a table."""
     records, command = results[run], f"`{results.command(run)}`"
     if not records:
-        return f"{command} | not finished yet | | | |"
+        return f"{command} | not trained yet | | | |"
     minutes = sorted(round(sum(column(record["history"], "seconds")) / 60) for record in records)
     took = " to ".join(dict.fromkeys(map(str, (minutes[0], minutes[-1]))))
     mirrored = ours(results, run, "test_accuracy_mirrored") if run.changes.get("recipe") else ""

@@ -26,12 +26,14 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
     """The report in Markdown, in the order of the original."""
     left_out = "\n".join(f"- `plots/{path.name}`: {reason}" for path, reason in results.left_out.items())
     finished = [run for run in FIGURES if results[run]]
+    training = results.training("original", "batches", "two-blocks", "unsaid")
     checked = [(claim, runs, checks(runs, check, results)) for claim, runs, check in claims.CLAIMS]
     parts = {
         "finished": number(len(finished)),
         "reproduced": number(sum(chance.is_reproduced(from_original(results, run)) for run in finished)),
         "nine": "\n".join(result(run, results) for run in FIGURES),
         "left_out": f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
+        "missing": f"\n\nWhat is *not trained yet* comes with {training}." if training else "",
         "claims": "\n".join(verdict(*it, results) for it in checked),
         "evidence": "\n".join(of_all_seeds(claim, found) for claim, _, found in checked if len(found) > 1),
         "yardstick": chance.yardstick(results),
@@ -62,10 +64,16 @@ def only_true(template: str, results: Results) -> str:
     """Leave out what interprets other records than these.
 
     It stands between ``<!-- on DIGEST: NAMES -->`` and ``<!-- -->``, where DIGEST is :meth:`Results.digest` of the runs
-    with these NAMES.
+    with these NAMES, or *any*: then it says of them what their settings do, with whatever numbers.
     """
+
+    def kept(found: re.Match) -> str:
+        digest, names, text = found[1], found[2].split(), found[3]
+        is_true = all(results.records[name] for name in names) if digest == "any" else results.digest(*names) == digest
+        return text if is_true else ""
+
     written_on = re.compile(r"<!-- on (\w+): (.*?) -->\n(.*?\n)<!-- -->\n", re.DOTALL)
-    return written_on.sub(lambda it: it[3] if results.digest(*it[2].split()) == it[1] else "", template)
+    return written_on.sub(kept, template)
 
 
 def number(count: int) -> str:

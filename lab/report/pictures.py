@@ -56,15 +56,10 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
     axes = figure.subplots()
     for number, (title, runs) in enumerate(MINUTES.items()):
         records = sorted((it for run in runs for it in results[run]), key=minutes_of)
-        axes.plot(
-            [minutes_of(it) for it in records],
-            column(records, "test_accuracy"),
-            "os^D"[number],
-            markersize=5,
-            color=COLOURS[number % 2],
-            fillstyle="full" if number > 1 else "none",
-            label=title,
-        )
+        if records:
+            how = {"color": COLOURS[number % 2], "fillstyle": "full" if number > 1 else "none", "markersize": 5}
+            minutes = [minutes_of(it) for it in records]
+            axes.plot(minutes, column(records, "test_accuracy"), "os^D"[number], label=title, **how)
     axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log")
     axes.set_xticks((minutes := [3, 5, 10, 20, 30, 60, 120, 240]), map(str, minutes), minor=False)
     axes.set_xticks([], minor=True)
@@ -104,7 +99,7 @@ def draw_results(figure: "Figure", results: Results) -> None:
     for row, run in enumerate(FIGURES):
         write(row, 6, f"{run.accuracy:.3f}", "0.4")
         write(
-            row, 60, ours(results, run) if results[run] else "not finished yet", ours_colour if results[run] else "0.7"
+            row, 60, ours(results, run) if results[run] else "not trained yet", ours_colour if results[run] else "0.7"
         )
         if results[run]:
             here, chance = results.mean(run), from_original(results, run).chance

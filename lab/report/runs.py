@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -97,6 +97,7 @@ class Results:
     output_dir: Path
     records: Mapping[str, list[dict]]  # for the name of each run, with ascending seeds
     left_out: Mapping[Path, str]  # for each file that cannot be used, the reason
+    others: Sequence[str] = ()  # the names of those that are of none of these runs
 
     def __getitem__(self, run: Experiment) -> list[dict]:
         return self.records[run.name]
@@ -120,9 +121,14 @@ class Results:
         return run.command(*words) + self.place
 
     def missing(self, *runs: Experiment) -> str:
-        """Those of these runs that have not finished, each as the command that trains it or goes on; "" if all have."""
-        commands = [f"`{self.command(run, '--resume')}`" for run in runs if not self[run]]
-        return f"not finished yet: {', '.join(commands)}" if commands else ""
+        """That, or which of these runs are not trained yet; "" if all are."""
+        titles = ", ".join(run.title for run in runs if not self[run])
+        return f"not trained yet{f': {titles}' * (len(runs) > 1)}" if titles else ""
+
+    def training(self, *groups: str) -> str:
+        """The command that trains what is missing of these groups of runs; "" if nothing is."""
+        words = [name for name in groups if self.missing(*GROUPS[name])]
+        return f"`python report.py --run {' '.join(words)}{self.place}`" if words else ""
 
     def digest(self, *names: str) -> str:
         """Of the results of these runs, all seeds: by it, a paragraph knows the records on which it was written."""
@@ -132,10 +138,11 @@ class Results:
 
 def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
     """Read the records of the report's runs; one of another network, or of other settings, is left out."""
-    records, left_out = {name: [] for name in RUNS}, {}
+    records, left_out, others = {name: [] for name in RUNS}, {}, []
     for path in sorted((output_dir / "plots").glob("*.json")):
         name, seed = re.fullmatch(r"(.+?)(?:_seed([1-9][0-9]*))?", path.stem).groups()
         if name not in RUNS:
+            others.append(path.stem)
             continue
         task = tasks[RUNS[name].task]
         settings = task.settings({**RUNS[name].changes, "seed": int(seed or 0)})
@@ -157,4 +164,4 @@ def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
             left_out[path] = f"{error.strerror}."
     for of in records.values():
         of.sort(key=lambda record: record["config"]["seed"])
-    return Results(output_dir, records, left_out)
+    return Results(output_dir, records, left_out, others)
