@@ -80,6 +80,12 @@ def levels_off_at(losses: Sequence[float]) -> int:
     return len(losses)
 
 
+def patient_until(history: Sequence[dict], settings: Settings) -> int:
+    """The epoch after which --patience :data:`PATIENCE` would have stopped this run."""
+    patient = replace(settings, patience=PATIENCE)
+    return next((n for n in range(1, len(history)) if out_of_patience(history[:n], patient)), len(history))
+
+
 def too_short(curves: Curves) -> str | None:
     epochs = len(curves.full_size)
     full = " with images of the full size" * (epochs < len(curves.history))
@@ -167,8 +173,7 @@ def underfitting(curves: Curves) -> str | None:
 
 
 def plateau(curves: Curves) -> str | None:
-    history, patient = curves.history, replace(curves.settings, patience=PATIENCE)
-    stop = next((n for n in range(1, len(history)) if out_of_patience(history[:n], patient)), len(history))
+    history, stop = curves.history, patient_until(curves.history, curves.settings)
     early, best = best_of(history[:stop])["val_accuracy"], best_of(history)["val_accuracy"]
     saved = len(history) - stop
     if saved < PATIENCE or best - early > COST:

@@ -1,10 +1,9 @@
 """The text of GUIDE.md: guide.md, with what the records say of each rule, each ingredient, and each minute."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from statistics import median
 
-from lab.curves import COST, PATIENCE
+from lab.curves import COST, PATIENCE, patient_until
 from lab.diagnosis import (
     GOOD,
     NO_CONVERGENCE,
@@ -30,7 +29,7 @@ from lab.report.runs import (
     Results,
     Task,
 )
-from lab.schedule import best_of, out_of_patience
+from lab.schedule import best_of
 from lab.settings import flags_for, option, settings_of
 
 SHOWN = (*FIGURES, BATCH128, TWO_BLOCKS, *RECIPES[:2], *BEFORE)  # where a rule is looked for, the plainest first
@@ -121,8 +120,7 @@ def patience(results: Results) -> str:
     """What --patience would have saved and cost in our runs."""
     saved, cost = [], []
     for record in (record for run in (*FIGURES, BATCH128, TWO_BLOCKS) for record in results[run]):
-        history, patient = record["history"], replace(settings_of(record["config"]), patience=PATIENCE)
-        stop = next((n for n in range(1, len(history)) if out_of_patience(history[:n], patient)), len(history))
+        history, stop = record["history"], patient_until(record["history"], settings_of(record["config"]))
         saved.append(len(history) - stop)
         cost.append(best_of(history)["val_accuracy"] - best_of(history[:stop])["val_accuracy"])
     if len(saved) < 2:
