@@ -40,6 +40,7 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
         "totals": {run.task: summary(tasks[run.task])[0] for run in TASKS},
         "summary": {run.task: summary(tasks[run.task])[1] for run in TASKS},
         "figure": {run.name: figure(run, results) for run in TASKS},
+        "errors": {run.name: errors(run, results) for run in TASKS},
         "cell": {run.name: cell(run, results) for run in FIGURES},
         "comparison": {name: comparison(name, results) for name in COMPARISONS},
         "folded": {part: folded(runs, results) for part, runs in FOLDED.items()},
@@ -143,7 +144,7 @@ def comparison(name: str, results: Results) -> str:
 
 
 def figure(run: Experiment, results: Results) -> str:
-    """The result of a run and its curves and, of a task's own run, where it errs."""
+    """The result of a run, and its curves."""
     title = f"**Figure {run.figure}: {run.title}.**"
     if not results[run]:
         return f"{title} *({results.missing(run)})*"
@@ -157,14 +158,17 @@ def figure(run: Experiment, results: Results) -> str:
     )
     if len(results[run]) > 1:
         caption += f" This is seed {seed}, of {len(results[run])}: {ours(results, run)}."
-    parts = [caption, f"![Loss and accuracy of {words}](plots/{name}.png)"]
-    if run in TASKS:
-        parts += [
-            worst_pair(record["confusion_matrix"]),
-            f"![Confusion matrix of {words}](plots/{name}_confusion.png)",
-            f"![The most confident mistakes of {words}](plots/{name}_mistakes.png)",
-        ]
-    return "\n\n".join(parts)
+    return f"{caption}\n\n![Loss and accuracy of {words}](plots/{name}.png)"
+
+
+def errors(run: Experiment, results: Results) -> str:
+    """Where a run errs."""
+    if not results[run]:
+        return ""
+    record, name, words = results[run][0], results[run][0]["run"], title_of(results[run][0])
+    matrix = f"![Confusion matrix of {words}](plots/{name}_confusion.png)"
+    gallery = f"![The most confident mistakes of {words}](plots/{name}_mistakes.png)"
+    return "\n\n".join((worst_pair(record["confusion_matrix"]), matrix, gallery))
 
 
 def folded(runs: Sequence[Experiment], results: Results) -> str:
