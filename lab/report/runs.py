@@ -121,9 +121,8 @@ class Results:
         return run.command(*words) + self.place
 
     def missing(self, *runs: Experiment) -> str:
-        """That, or which of these runs are not trained yet; "" if all are."""
-        titles = ", ".join(run.title for run in runs if not self[run])
-        return f"not trained yet{f': {titles}' * (len(runs) > 1)}" if titles else ""
+        """That not all of these runs are trained yet; "" if they are."""
+        return "" if all(self[run] for run in runs) else "not trained yet"
 
     def training(self, *groups: str) -> str:
         """The command that trains what is missing of these groups of runs; "" if nothing is."""
