@@ -61,12 +61,13 @@ def try_out(model: nn.Module, images: Tensor, run: Run) -> None:
     """Show images to ``model`` and, if it is to be trained, train a copy for a step; raises whatever is wrong."""
     with torch.no_grad():
         logits = model(images)
+    if getattr(logits, "shape", None) != (2, 10):
+        made = f"{' x '.join(map(str, logits.shape))} numbers" if hasattr(logits, "shape") else type(logits).__name__
+        raise ValueError(f"of two images it makes {made}, not 2 x 10 numbers")
     if run.trains:
         learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
         labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
-        _, logits = train_step(learner, images, labels, autocast)
-    if logits.shape != (2, 10):
-        raise ValueError(f"of two images it makes {' x '.join(map(str, logits.shape))} numbers, not 2 x 10")
+        train_step(learner, images, labels, autocast)
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:
@@ -236,7 +237,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
     if run.goes_on:  # history and environments of the record, and all that trains, become what they were
         best = checkpoint.restore(run.files.state, record, model, learner)
-        print(f"Going on after epoch {len(record['history'])} of {settings.epochs}.")
+        print(f"Going on with epoch {len(record['history']) + 1} of {settings.epochs}.")
         console.print_changes(record["environments"], conditions)
     checkpoint.save_state(run.files.state, record, best, learner)  # so --resume works before the first epoch ends
     history, network = record["history"], record["config"]["network"]

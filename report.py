@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     cannot be used, or if a file cannot be written.
     """
     args = parse_arguments(argv)
-    with told_in_one_line(lambda error: "The same command goes on." * isinstance(error, KeyboardInterrupt)):
+    with told_in_one_line(lambda error: "The same report.py goes on." * isinstance(error, KeyboardInterrupt)):
         if args.compare is not None:
             return compare(args.output_dir, args.compare)
         results = collect(args.output_dir, TASKS)
@@ -65,8 +65,6 @@ def main(argv: list[str] | None = None) -> None:
             print(told, file=sys.stderr)
         if args.list is None:
             write(args, results)
-            if others := results.others:
-                print(f"Not of the report's runs, and so not in it: {', '.join(others)} (--compare lists them)")
             problems += train_all(args, commands)
         else:
             for command in commands:
@@ -129,6 +127,8 @@ def write(args: argparse.Namespace, results: Results) -> None:
         with atomic_write(file, f"{file.stem}.{os.getpid()}") as written:
             written.write(text(results, TASKS).encode())
     console.print_written(*pages, *drawn)
+    if results.others:
+        print(f"Not of the report's runs, and so not in it: {', '.join(results.others)} (--compare lists them)")
 
 
 def compare(output_dir: Path, names: list[str]) -> None:
@@ -139,7 +139,8 @@ def compare(output_dir: Path, names: list[str]) -> None:
         try:
             records.append(read_record(file, file.stem))
         except FileNotFoundError:
-            near = difflib.get_close_matches(file.stem, [it.stem for it in file.parent.glob("*.json")], 1)
+            there = sorted(it.stem for it in file.parent.glob("*.json"))
+            near = [it for it in there if it.startswith(file.stem)] or difflib.get_close_matches(file.stem, there)
             meant = f"Did you mean {near[0]}? " if near else ""
             raise SystemExit(f"There is no {shown(file)}. {meant}Without a name, --compare lists all runs.") from None
         except ValueError as error:

@@ -109,19 +109,22 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
 
     With a ``size`` of its images, ``model`` has the weights of the checkpoint, and its logits are compared, too.
     """
-    now = fingerprint(model)
+    now, changed = fingerprint(model), f"{network['class']} has been changed since"
     if different := [name for name in now if now[name] != network[name]]:
-        raise ValueError(f"{network['class']} had other layers then than {now['class']} has now ({different[0]})")
+        had = {"class": "was another class", "parameters": "had other parameters", "printed": "had other layers"}
+        raise ValueError(f"{changed}: then it {had[different[0]]}")
     if size and network.get("logits"):
         before, after = network["logits"], logits_of_one_image(model, size)
         if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan
-            raise ValueError(f"with the same weights, {network['class']} computed something else then")
+            raise ValueError(f"{changed}: with the same weights, it computed something else then")
 
 
 def load_best(model: nn.Module, run: Run) -> dict:
     """Put a run's best weights, or those of --weights, into ``model``; return their configuration, {} without one."""
     path, shape = run.files.best, {"epoch": int, "val_accuracy": float}
-    what_to_do = f"To train it: {run.command}{' --resume' * run.files.state.exists()}"
+    what_to_do = f"To train it: {run.command}"
+    if run.files.state.exists():
+        what_to_do += f" --resume; to use it as it is: --weights {shown(run.files.state)}"
     if run.weights:  # of any run, whose settings are its own; of a state, those of the best epoch; or a state_dict
         path, shape, what_to_do = run.weights, {}, "--weights takes a RUN.pt of this network, or its state_dict."
     best = load(path, shape, what_to_do)

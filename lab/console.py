@@ -19,7 +19,7 @@ from lab import checkpoint, drawing
 from lab.files import shown
 from lab.original import original_accuracy
 from lab.record import conditions
-from lab.run import Run
+from lab.run import Run, without_effect
 from lab.schedule import best_of, epochs_left, images_of
 from lab.settings import STEP_SIZE, Settings, run_name, titles
 
@@ -28,10 +28,11 @@ STOPPED = 10  # seconds; a step that takes longer, and ten times as long as usua
 
 
 def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environment: dict) -> None:
-    """Print the statistics of the normalization, every setting that is not off, and the device."""
+    """Print the statistics of the normalization, every setting that is not off and does something, and the device."""
     it, numbers = run.settings, (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
     pixels = "normalized with mean {} and standard deviation {}".format(*numbers)
     on = {name: value for name, value in asdict(it).items() if value or name == "seed"}
+    on = {name: value for name, value in on.items() if name not in without_effect(it)}
     words = titles(run_name("", on), on)
     words += [f"the rate is halved every {STEP_SIZE} epochs"] * (not it.constant_lr and not it.warmup)
     print(f"Run:     {run.name}")
@@ -51,13 +52,15 @@ def tell_what_is_there(run: Run) -> None:
         )
     if run.mode == "resume" and not run.files.state.exists():
         print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
-    named = {re.sub(r"_epochs\d+", "", path.stem): path.stem for path in run.files.record.parent.glob("*.json")}
-    other = named.get(re.sub(r"_epochs\d+", "", run.name))
+    epochs = re.compile(r"_epochs(\d+)")
+    named = {epochs.sub("", path.stem): path.stem for path in run.files.record.parent.glob("*.json")}
+    other = named.get(epochs.sub("", run.name), "")
+    its_epochs = int((epochs.search(other) or [0, run.base.epochs])[1])
     if run.files.record.exists():
         print(f"{run.name} has finished before. Its files are replaced when this run has finished, not before.")
-    elif other and not run.goes_on:
+    elif other and its_epochs < run.settings.epochs and not run.goes_on:
         print(f"{other} has finished, but {run.name} is another run, from epoch 1 on: more --epochs can only be")
-        print("planned at the start of a run. Many of them, and --patience N, end when nothing gets better.")
+        print("planned at the start of a run. (Plan many, with --patience N, and it stops when nothing gets better.)")
 
 
 def tell_of_the_sample(run: Run) -> None:
@@ -136,8 +139,7 @@ def what_next(run: Run, error: BaseException) -> str:
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
-        there = f"{advice}{shown(run.files.state)} has every finished epoch."
-        return f"{there} To go on after the last: {run.command} --resume"
+        return f"{advice}{shown(run.files.state)} has every finished epoch. To go on: {run.command} --resume"
     if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"

@@ -105,7 +105,7 @@ def read_graph(traced: fx.GraphModule) -> tuple[list[fx.Node], list[str], list[S
     main, _ = path_to(output.args[0], [])
     blocks, shortcuts = [block_of(traced, node) for node in main], []
     for end, node in enumerate(main):
-        for other in node.all_input_nodes[1:]:
+        for other in (it for it in node.all_input_nodes[1:] if "tensor_meta" in it.meta):  # but no x.size(0)
             layers, start = path_to(other, main)
             shortcuts.append((main.index(start), layers, end))
             blocks[end] = blocks[end - 1]  # a sum belongs to the layers above it

@@ -152,22 +152,22 @@ CHANGED = {  # a line of the script that trained, what stands there now, and wha
     "another layer": (
         "nn.MaxPool2d(2)",
         "nn.AvgPool2d(2)",
-        r"SimpleCNN had other layers then than SimpleCNN has now \(printed\)",
+        "SimpleCNN has been changed since: then it had other layers",
     ),
     "a layer more": (
         "self.fc = ",
         "self.norm = nn.BatchNorm2d(128)\n        self.fc = ",
-        r"holds the weights of another network than SimpleCNN|SimpleCNN had other layers .* \(parameters\)",
+        "holds the weights of another network than SimpleCNN|SimpleCNN has been .*: then it had other parameters",
     ),
     "another function": (
         "torch.relu(x)",
         "nn.functional.gelu(x)",
-        "with the same weights, SimpleCNN computed something else",
+        "SimpleCNN has been changed since: with the same weights, it computed something else",
     ),
     "a function that fails": (
         "torch.relu(x)",
         "torch.log(-1 - x.relu())",
-        "with the same weights, SimpleCNN computed something else",
+        "SimpleCNN has been changed since: with the same weights, it computed something else",
     ),
 }
 
@@ -475,7 +475,7 @@ def test_resuming_refuses_what_does_not_belong_together(unfinished, left, tmp_pa
     elif damage == "another network":
         network = unfinished[0]["config"]["network"]
         changes = {"config": unfinished[0]["config"] | {"network": network | {"printed": "0123456789abcdef"}}}
-        told = r"SimpleCNN had other layers then than SimpleCNN has now \(printed\)\."
+        told = r"SimpleCNN has been changed since: then it had other layers\."
     elif damage == "another network's weights":
         changes, told = {"model": torchvision.models.resnet18().state_dict()}, "holds the weights of another network"
     last = left(lambda state: state.update(changes))

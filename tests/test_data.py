@@ -431,7 +431,7 @@ def test_an_unfinished_run_on_the_sample_names_its_command(nowhere, tmp_path, ca
     with pytest.raises(SystemExit, match="130"):
         start(tmp_path)
     command = r"task1_simplecnn\.py --epochs 1 --sample .*--resume"
-    assert re.search(f"To go on after the last: .*{command}$", capsys.readouterr().err)
+    assert re.search(f"To go on: .*{command}$", capsys.readouterr().err)
     with pytest.raises(SystemExit, match=f"To go on: .*{command}; to throw .*--restart$"):
         start(tmp_path)
     (tmp_path / "plots" / f"{RUN}.json").write_text("a run on all data that has finished, as those of the repository")

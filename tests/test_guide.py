@@ -30,7 +30,7 @@ def test_each_rule_is_shown_in_a_run_that_has_it(tmp_path):
         text = page[rule.name.capitalize()]
         assert rule.sign in text and (rule.advice in text)
         picture = f"plots/{guide.picture_of(rule)}.png"
-        assert (f"]({picture})" in text) == (tmp_path / picture).exists() != ("None of the runs here shows it." in text)
+        assert (f"]({picture})" in text) == (tmp_path / picture).exists() != ("No run of this page shows it." in text)
     assert "`task2_resnet18_no-aug`: The validation loss was lowest in epoch 8" in page["Overfitting"]
     assert "`task1_simplecnn`: " in page["Good"] and "What it did" not in page["Overfitting"]
 

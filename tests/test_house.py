@@ -95,7 +95,7 @@ def test_a_third_task_is_one_file(tmp_path, without_pictures):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130
-    command = re.fullmatch(r"Interrupted\. .* To go on after the last: (.*)\n", error)[1]
+    command = re.fullmatch(r"Interrupted\. .* To go on: (.*)\n", error)[1]
     assert shlex.split(command)[1] == "third_task.py"
     printed = call(command)
     assert "\nEpoch  1/20 " not in printed and "\nEpoch 20/20 " in printed

@@ -140,12 +140,17 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
 def test_a_longer_run_says_that_it_is_another_one(made_up, tmp_path, capsys):
     train(tmp_path, *WORDS)
     longer = ["--epochs", "3", *WORDS[2:], "--device", "cpu", "--output-dir", str(tmp_path), "--data-dir", "x"]
+    shorter = ["--epochs", "1", *longer[2:]]
+    task1_simplecnn.main(shorter)
+    assert "is another run" not in capsys.readouterr().out
+    for path in tmp_path.rglob("*epochs1*"):
+        path.unlink()
     for words in ([], ["--resume"]):
         capsys.readouterr()
         task1_simplecnn.main([*longer, *words])
         other, plan, *_ = capsys.readouterr().out.splitlines()
         told = f"{RUN} has finished, but {LONGER} is another run, from epoch 1 on: more --epochs can only be"
-        assert (other == told) == plan.startswith("planned at the start of a run. ") == (not words)
+        assert (other == told) == plan.startswith("planned at the start of a run. (Plan many") == (not words)
 
 
 LONGER = RUN.replace("2", "3")
@@ -322,7 +327,7 @@ def test_the_originals_accuracy_stands_beside_that_of_its_runs(capsys):
     assert [original_accuracy(run.task, run.changes | {"seed": 2}) for run in FIGURES] == [
         *(0.817, 0.853, 0.845, 0.783, 0.715, 0.796, 0.521, 0.797, 0.820)  # lab_report.txt
     ]
-    result = {"test_loss": 0.5, "test_accuracy": 0.75}
+    result = {"test_loss": 0.5, "test_accuracy": 0.75, "confusion_matrix": [[10_000]]}
     its_runs = [(["--seed", "1"], " (original: 0.817)"), (["--float32"], " (original: 0.817)")]
     for words, beside in (*its_runs, (["--limit", "100"], ""), (["--no-aug"], "")):
         console.print_test(result, parse(task1_simplecnn, *words))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from torch import fx
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from lab import drawing, summary
 from task1_simplecnn import SimpleCNN
@@ -49,7 +50,8 @@ def test_looking_changes_nothing(network, training, capsys):
 
 @pytest.mark.parametrize(("network", "projections"), [(SimpleCNN, []), (ResNet18, [0, 0, 2, 0, 2, 0, 2, 0])])
 def test_picture_shows_every_layer_and_shortcut(network, projections):
-    traced = fx.symbolic_trace(network())
+    traced = fx.symbolic_trace(network().eval())
+    ShapeProp(traced).propagate(torch.zeros(1, 3, 32, 32))
     main, blocks, shortcuts = summary.read_graph(traced)
     assert [len(layers) for _, layers, _ in shortcuts] == projections
     drawn = [*main, *(layer for _, layers, _ in shortcuts for layer in layers)]
@@ -61,6 +63,17 @@ def test_picture_shows_every_layer_and_shortcut(network, projections):
         for start, _, end in shortcuts:
             assert any(start + 1 in column and end in column for column in columns)
             assert len(set(blocks[start + 1 : end + 2])) == 1  # a block's frame is whole
+
+
+def test_a_size_is_no_layer():
+    class Flat(nn.Module):
+        def forward(self, x):
+            return torch.relu(x.view(x.size(0), -1)) + x.reshape(x.shape[0], -1)
+
+    with drawing.matplotlib_as_it_comes():
+        summary.draw_network(figure := Figure((drawing.PAGE_WIDTH, 1)), Flat())
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert {"view", "relu", "reshape", "+"} < {*texts} and not {"size", "getattr", "getitem"} & {*texts}
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,15 @@ CANNOT = {  # as above, and the part of it that is named
         f"{CONV}; self.fc = nn.Linear(8, 10)",
         "x = self.conv(x).mean((2, 3)); return self.fc(x), x",
         None,
-        r"cross_entropy_loss.* must be Tensor, not tuple",
+        "of two images it makes tuple, not 2 x 10 numbers",
     ),
+    "no return": (f"{CONV}; self.fc = nn.Linear(8, 10)", "x = self.conv(x)", None, "of two images it makes NoneType, "),
+    "too few classes": ("self.fc = nn.Linear(3072, 1)", "return self.fc(x.flatten(1))", None, "of .* makes 2 x 1 num"),
     "too many classes": (
         "self.fc = nn.Linear(3072, 100)",
         "return self.fc(x.flatten(1))",
         None,
-        "of two images it makes 2 x 100 numbers, not 2 x 10",
+        "of two images it makes 2 x 100 numbers, not 2 x 10 numbers",
     ),
     "nothing to train": ("pass", "return x.flatten(1)[:, :10]", None, "optimizer got an empty parameter list"),
     "all is frozen": (

@@ -32,7 +32,6 @@ from lab.original import (
     CONSTANT,
     FIGURES,
     HIGH,
-    HIGH_CONSTANT,
     LOW,
     LOW_CONSTANT,
     NO_AUG,
@@ -164,7 +163,10 @@ def test_without_any_run_every_row_is_missing_and_says_how_to_fill_it(tmp_path):
     groups = f"original batches two-blocks unsaid --output-dir {tmp_path}"
     assert page.count(f"`python report.py --run {groups}`") == page.count("--run") == 1
     assert page.count("| open |") == len(CLAIMS)
-    assert "*(`plots/results.png` is missing)*" in page and "](plots/" not in page
+    assert (
+        f"*(`plots/results.png` comes with `python report.py --plot --output-dir {tmp_path}`)*" in page
+        and "](plots/" not in page
+    )
     folders = {path.name for path in tmp_path.iterdir()}
     assert folders == {"REPORT.md", "GUIDE.md", "plots"} and not any((tmp_path / "plots").iterdir())
     assert rebuild(tmp_path / "new" / "folder", "--plot")[0] == 0
@@ -205,8 +207,12 @@ BAD = {
     spoiled(lambda it: it.update(run="task2_resnet18")): "it is of the run task2_resnet18",
     spoiled(lambda it: it["config"].update(weight_decay=0.5)): "it is of a run with another weight_decay: 0.5, not ",
     spoiled(lambda it: it["config"].update(patience=10)): "it is of a run with another patience: 10, not None",
-    spoiled(lambda it: it["config"]["network"].update(parameters=11_181_643)): "ResNet18 had other layers then",
-    spoiled(lambda it: it["config"]["network"].update(printed="0")): "ResNet18 had other layers then",
+    spoiled(
+        lambda it: it["config"]["network"].update(parameters=11_181_643)
+    ): "ResNet18 has been changed since: then it",
+    spoiled(
+        lambda it: it["config"]["network"].update(printed="0")
+    ): "ResNet18 has been changed since: then it had other",
     spoiled(lambda it: it["history"].pop()): "its history has 79 of 80 epochs",
     spoiled(lambda it: it.update(test_accuracy=0.9)): "its test accuracy is not that of its confusion matrix",
     spoiled(lambda it: it["confusion_matrix"][3].pop()): "its test accuracy is not that of its confusion matrix",
@@ -319,8 +325,10 @@ def test_a_record_whose_weights_compute_something_else_now_is_not_averaged_in(tm
     told, page = rebuild(tmp_path)
     if weights == "of another forward":
         name = shown(tmp_path / "plots/task1_simplecnn_seed1.json")
-        told = told.removeprefix(f"Left out: {name}: with the same weights, SimpleCNN computed something else then.")
-        assert told == " To train this run again, remove the file." and "**0.850**" in page
+        changed = "SimpleCNN has been changed since: with the same weights, it computed something else then."
+        assert (
+            told := told.removeprefix(f"Left out: {name}: {changed}")
+        ) == " To train this run again, remove the file." and "**0.850**" in page
     else:
         assert told == 0 and "**0.4750 ± " in page
 
@@ -421,7 +429,8 @@ def test_one_seed_is_held_against_the_spread_that_others_report(tmp_path, withou
     save(tmp_path, record_of(BASELINE, right=850), record_of(NO_NORM, right=841))
     save(tmp_path, *(record_of(run, seed, 700 + seed) for seed in range(3) for run in (SIMPLECNN, HIGH)))
     page = rebuild(tmp_path)[1]
-    assert "- ResNet-18: s = 0.0035, with 49 degrees of freedom, measured by others for a ResNet29" in page
+    kinds = "ResNet-18; SimpleCNN, recipe; ResNet-18, recipe"
+    assert f"- {kinds}: s = 0.0035, with 49 degrees of freedom, measured by others for a ResNet29" in page
     assert "Normalization changes the test accuracy by +0.009, within chance (±0.011)" in page
     assert "In the original, by +0.008, within chance (±0.011)" in page
 
@@ -542,7 +551,7 @@ def test_silent_channels_are_drawn_from_the_records(tmp_path, without_layers):
     assert [text.get_text() for text in axes.get_xticklabels()] == ["bn1", "layer1.0.bn1"]
     picture = tmp_path / "plots" / "silent_channels.png"
     save(tmp_path, record_of(HIGH), *runs[1:])  # one was trained before this was measured
-    assert "`plots/silent_channels.png` is missing" in rebuild(tmp_path, "--plot")[1] and not picture.exists()
+    assert "`plots/silent_channels.png` comes with `" in rebuild(tmp_path, "--plot")[1] and not picture.exists()
     save(tmp_path, runs[0])
     assert "](plots/silent_channels.png)" in rebuild(tmp_path, "--plot")[1] and picture.exists()
 
@@ -956,10 +965,8 @@ def test_a_signal_ends_the_run_and_its_script(project, number, whole_group):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     *_, first, last = errors.splitlines()
-    assert re.match(
-        r"Interrupted\. \S+task1_simplecnn\.last\.pt has every finished epoch\. To go on after the last: ", first
-    )
-    assert last == "Interrupted. The same command goes on."
+    assert re.match(r"Interrupted\. \S+task1_simplecnn\.last\.pt has every finished epoch\. To go on: ", first)
+    assert last == "Interrupted. The same report.py goes on."
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (project / "checkpoints" / ".task1_simplecnn.lock").exists():
         time.sleep(0.1)

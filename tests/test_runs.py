@@ -505,7 +505,7 @@ def test_a_run_with_every_flag_resumes_bit_for_bit(made_up, tmp_path, monkeypatc
     assert_same_run(whole, train(tmp_path / "parts", *words, "--resume", script=task))
 
 
-GO_ON = r"To go on after the last: .*task\S+\.py .*--limit 100 .*--resume"
+GO_ON = r"To go on: .*task\S+\.py .*--limit 100 .*--resume"
 
 
 @pytest.mark.parametrize("script", [task1_simplecnn, task2_resnet18])
@@ -922,10 +922,12 @@ def test_a_signal_after_the_last_file_does_not_advise_to_begin(made_up, tmp_path
     )
 
 
-def test_all_ablations_together_on_the_sample(tmp_path, without_pictures):
+def test_all_ablations_together_on_the_sample(tmp_path, capsys, without_pictures):
     words = ["--no-norm", "--no-aug", "--lr", "0.01", "--constant-lr", "--limit", "300", "--epochs", "1", "--sample"]
     record, _ = train(tmp_path, *words, script=task2_resnet18)
     assert record["run"] == "task2_resnet18_no-norm_no-aug_lr0.01_constant-lr_epochs1_limit300_sample"
+    configuration = capsys.readouterr().out.partition("Device: ")[0]
+    assert "no augmentation" in configuration and not re.search("rotation|validation|statistics", configuration)
     assert record["config"]["mean"] == [0, 0, 0] and record["config"]["std"] == [1, 1, 1]
     assert sum(map(sum, record["confusion_matrix"])) == 30
 

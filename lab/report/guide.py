@@ -81,7 +81,7 @@ def rules(results: Results) -> str:
             lines.append(f"![{rule.name}: {shown[rule]['run']}](plots/{picture_of(rule)}.png)")
             lines.append(f"`{shown[rule]['run']}`: {evidence}")
         else:
-            lines.append("None of the runs here shows it.")
+            lines.append("No run of this page shows it.")
         if rule.advice:
             lines.append(f"**What to change.** {rule.advice}{exceptions(rule)}{cured(rule, results)}")
         parts.append("\n\n".join(lines))
