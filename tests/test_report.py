@@ -164,7 +164,7 @@ def test_without_any_run_every_row_is_missing_and_says_how_to_fill_it(tmp_path):
     assert page.count(f"`python report.py --run {groups}`") == page.count("--run") == 1
     assert page.count("| open |") == len(CLAIMS)
     assert (
-        f"*(`plots/results.png` comes with `python report.py --plot --output-dir {tmp_path}`)*" in page
+        f"*(`plots/results.png` is drawn by its run, or by `python report.py --plot --output-dir {tmp_path}`)*" in page
         and "](plots/" not in page
     )
     folders = {path.name for path in tmp_path.iterdir()}
@@ -551,7 +551,7 @@ def test_silent_channels_are_drawn_from_the_records(tmp_path, without_layers):
     assert [text.get_text() for text in axes.get_xticklabels()] == ["bn1", "layer1.0.bn1"]
     picture = tmp_path / "plots" / "silent_channels.png"
     save(tmp_path, record_of(HIGH), *runs[1:])  # one was trained before this was measured
-    assert "`plots/silent_channels.png` comes with `" in rebuild(tmp_path, "--plot")[1] and not picture.exists()
+    assert "`plots/silent_channels.png` is drawn by " in rebuild(tmp_path, "--plot")[1] and not picture.exists()
     save(tmp_path, runs[0])
     assert "](plots/silent_channels.png)" in rebuild(tmp_path, "--plot")[1] and picture.exists()
 

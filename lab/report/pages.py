@@ -56,7 +56,7 @@ def filled(template: str, results: Results, **parts: object) -> str:
     text = only_true(Path(__file__).with_name(template).read_text(encoding="utf-8"), results)
     root = Path(os.path.relpath(ROOT, results.output_dir)).as_posix()
     text = text.format(place=results.place, root="" if root == "." else f"{root}/", **parts)
-    comes = f"comes with `python report.py --plot{results.place}`"
+    comes = f"is drawn by its run, or by `python report.py --plot{results.place}`"
     for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
         text = text if (results.output_dir / path).exists() else text.replace(picture, f"*(`{path}` {comes})*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
