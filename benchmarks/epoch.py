@@ -61,7 +61,7 @@ def run(name: str, started: float, state: str, *words: str) -> dict:
     With the path of a ``state``, it goes on from there; DENORMALS among the words: without flushing them to zero.
     """
     import common
-    from lab import cifar10, commandline, console, precision
+    from lab import cifar10, commandline, console
 
     task, found, epochs, seconds = importlib.import_module(name), {}, [], Counter()
     for (module, function), part in PARTS.items():
@@ -81,7 +81,7 @@ def run(name: str, started: float, state: str, *words: str) -> dict:
             raise EnoughError
 
     if DENORMALS in words:
-        precision.without_denormals = contextlib.nullcontext
+        torch.set_flush_denormal = lambda on: False
     common.train_step, console.print_epoch = first_step, one_more_epoch
     data = cifar10.find(commandline.parse(task.__file__, "", task.TASK, task.RECIPE, []).data_dir)  # not the sample
     with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(sys.stderr):
