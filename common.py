@@ -62,8 +62,8 @@ def try_out(model: nn.Module, images: Tensor, run: Run) -> None:
     with torch.no_grad():
         logits = model(images)
     if getattr(logits, "shape", None) != (2, 10):
-        made = f"{' x '.join(map(str, logits.shape))} numbers" if hasattr(logits, "shape") else type(logits).__name__
-        raise ValueError(f"of two images it makes {made}, not 2 x 10 numbers")
+        made = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"of two images it makes {made}, not a tensor of shape (2, 10)".replace("NoneType", "nothing"))
     if run.trains:
         learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
         labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
@@ -237,7 +237,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
     if run.goes_on:  # history and environments of the record, and all that trains, become what they were
         best = checkpoint.restore(run.files.state, record, model, learner)
-        print(f"Going on with epoch {len(record['history']) + 1} of {settings.epochs}.")
+        print(f"{len(record['history'])} of {settings.epochs} epochs are done.")
         console.print_changes(record["environments"], conditions)
     checkpoint.save_state(run.files.state, record, best, learner)  # so --resume works before the first epoch ends
     history, network = record["history"], record["config"]["network"]
@@ -396,7 +396,7 @@ def finish(model: nn.Module, record: dict, test_set: Dataset, run: Run) -> None:
 
 
 def print_result(record: dict, run: Run) -> None:
-    """Print what the curves show, what a result on the sample is worth and, last, the result as the report does."""
+    """Print what the curves show, how to train on more than a sample and, last, the result as the report does."""
     diagnosis.print_reading(record)
     if run.settings.sample and run.mode != "dry-run":
         console.print_sample_note(run, is_there=bool(cifar10.parts_of(cifar10.find(run.data_dir))))

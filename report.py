@@ -5,7 +5,7 @@
     python report.py --run                   train those of the original's runs that are missing (many hours)
     python report.py --run recipe --seeds 0 1 2     train other runs, by group or by name, with several seeds
     python report.py --list                  print the commands of --run, one a line, for a scheduler; write nothing
-    python report.py --compare               list all runs that have finished, the best on validation first
+    python report.py --compare               list all runs that have finished
     python report.py --compare RUN RUN       what differs in these runs, and their curves on the same axes
 
 --run goes on with unfinished runs, and writes the report again after each run.
@@ -31,10 +31,10 @@ from lab.record import read_record
 from lab.report.comparisons import COMPARISONS, highest, table
 from lab.report.guide import examples, guide, picture_of
 from lab.report.pages import page
-from lab.report.pictures import draw_comparison, draw_minutes, draw_results, draw_rule, draw_silent_channels
-from lab.report.runs import GROUPS, RECIPES, RUNS, Results, Task, collect
+from lab.report.pictures import MINUTES, draw_comparison, draw_minutes, draw_results, draw_rule, draw_silent_channels
+from lab.report.runs import GROUPS, RUNS, Results, Task, collect
 from lab.run import command_line, path
-from lab.settings import Settings, flags_for, option, run_name
+from lab.settings import Settings, flags_for, option, run_name, settings_of
 
 TASKS = {
     "task1_simplecnn": Task(
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     cannot be used, or if a file cannot be written.
     """
     args = parse_arguments(argv)
-    with told_in_one_line(lambda error: "The same report.py goes on." * isinstance(error, KeyboardInterrupt)):
+    with told_in_one_line(lambda error: "To go on, give the same command again." * (args.run is not None)):
         if args.compare is not None:
             return compare(args.output_dir, args.compare)
         results = collect(args.output_dir, TASKS)
@@ -66,6 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         if args.list is None:
             write(args, results)
             problems += train_all(args, commands)
+            if others := collect(args.output_dir, TASKS).others:
+                there = f"--compare{results.place} lists them"
+                print(f"Not of the report's runs, and so not in it: {', '.join(others)} ({there})")
         else:
             for command in commands:
                 print(command_line(command))
@@ -117,7 +120,7 @@ def write(args: argparse.Namespace, results: Results) -> None:
     if len(silent) == 3:
         pictures["silent_channels"] = draw_silent_channels, silent
     pictures |= {picture_of(rule): (draw_rule, record) for rule, record in examples(results).items()}
-    if any(results[run] for run in RECIPES):
+    if any(results[run] for runs in MINUTES.values() for run in runs):
         pictures["minutes"] = draw_minutes, results
     drawn = [plots / f"{name}.png" for name in pictures if args.plot or args.run is not None]
     for picture in drawn:
@@ -127,8 +130,6 @@ def write(args: argparse.Namespace, results: Results) -> None:
         with atomic_write(file, f"{file.stem}.{os.getpid()}") as written:
             written.write(text(results, TASKS).encode())
     console.print_written(*pages, *drawn)
-    if results.others:
-        print(f"Not of the report's runs, and so not in it: {', '.join(results.others)} (--compare lists them)")
 
 
 def compare(output_dir: Path, names: list[str]) -> None:
@@ -140,7 +141,7 @@ def compare(output_dir: Path, names: list[str]) -> None:
             records.append(read_record(file, file.stem))
         except FileNotFoundError:
             there = sorted(it.stem for it in file.parent.glob("*.json"))
-            near = [it for it in there if it.startswith(file.stem)] or difflib.get_close_matches(file.stem, there)
+            near = difflib.get_close_matches(file.stem, there) or [it for it in there if it.startswith(file.stem)]
             meant = f"Did you mean {near[0]}? " if near else ""
             raise SystemExit(f"There is no {shown(file)}. {meant}Without a name, --compare lists all runs.") from None
         except ValueError as error:
@@ -148,15 +149,21 @@ def compare(output_dir: Path, names: list[str]) -> None:
     if names and records:
         print(table(records))
     elif records:
-        remarks = {it["run"]: "a quick look" for it in records if it["config"]["limit"] or it["config"]["sample"]}
-        remarks |= {path.stem: "of a script that has changed since" for path in collect(output_dir, TASKS).left_out}
-        print(table(sorted(records, key=lambda it: (it["run"] in remarks, -highest(it))), remarks))
+        remarks = {it["run"]: remark(settings_of(it["config"])) for it in records}
+        print(table(sorted(records, key=lambda it: (remarks[it["run"]], -highest(it))), remarks))
     if problems or not records:
         raise SystemExit("\n".join(problems) or f"There is no run in {shown(plots)}.")
     if names:
         plots.mkdir(parents=True, exist_ok=True)
         save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
         console.print_written(plots / "compare.png")
+
+
+def remark(of: Settings) -> str:
+    """Why the validation accuracy of a run does not compare with that of most others; "" where it does."""
+    if of.limit or of.sample:
+        return "a quick look"
+    return "validation images not augmented" if of.no_aug or of.validation == "plain" else ""
 
 
 def missing_commands(args: argparse.Namespace) -> list[list[str]]:

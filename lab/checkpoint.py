@@ -14,7 +14,7 @@ from torch import nn
 from lab import record as records
 from lab.files import atomic_write, shown
 from lab.learner import Learner
-from lab.run import Run
+from lab.run import Run, command_line
 from lab.settings import Settings, settings_of
 
 STATE_FORMAT = 5
@@ -110,9 +110,11 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
     With a ``size`` of its images, ``model`` has the weights of the checkpoint, and its logits are compared, too.
     """
     now, changed = fingerprint(model), f"{network['class']} has been changed since"
-    if different := [name for name in now if now[name] != network[name]]:
-        had = {"class": "was another class", "parameters": "had other parameters", "printed": "had other layers"}
-        raise ValueError(f"{changed}: then it {had[different[0]]}")
+    if now["class"] != network["class"]:
+        raise ValueError(f"it is of a {network['class']}, not of a {now['class']}")
+    for name, what in (("parameters", "parameters"), ("printed", "layers")):
+        if now[name] != network[name]:
+            raise ValueError(f"{changed}: then it had other {what}")
     if size and network.get("logits"):
         before, after = network["logits"], logits_of_one_image(model, size)
         if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan
@@ -124,7 +126,7 @@ def load_best(model: nn.Module, run: Run) -> dict:
     path, shape = run.files.best, {"epoch": int, "val_accuracy": float}
     what_to_do = f"To train it: {run.command}"
     if run.files.state.exists():
-        what_to_do += f" --resume; to use it as it is: --weights {shown(run.files.state)}"
+        what_to_do += f" --resume; its best epoch so far: {command_line(['--weights', shown(run.files.state)])}"
     if run.weights:  # of any run, whose settings are its own; of a state, those of the best epoch; or a state_dict
         path, shape, what_to_do = run.weights, {}, "--weights takes a RUN.pt of this network, or its state_dict."
     best = load(path, shape, what_to_do)

@@ -134,11 +134,8 @@ def download(directory: Path) -> Path:
                 patiently(os.replace, Path(fresh, name), directory / FOLDER / name)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
-        by_hand = f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of these, into {directory}, or into another"
-        by_hand = f"\n{by_hand} folder, which --data-dir or CIFAR10_DIR names, and run this again." * (
-            not error.filename
-        )
-        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}{by_hand}") from None
+        another = "(--data-dir or CIFAR10_DIR names another folder.)"
+        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}\n{another}") from None
     return directory
 
 
@@ -157,7 +154,9 @@ def fetch_from_any(directory: Path) -> Path:
                 print(f"  failed: {failures[url]}")
                 if isinstance(error, (requests.ConnectionError, requests.Timeout)):  # it cannot be reached
                     left = [other for other in left if other != url]
-    raise OSError("every source failed." + "".join(f"\n  {url}: {reason}" for url, reason in failures.items()))
+    reasons = "\n".join(f"  {url}: {reason}" for url, reason in failures.items())
+    by_hand = f"By hand: put {ARCHIVE} (md5 {ARCHIVE_MD5}), from one of these, into {directory}, and run this again."
+    raise OSError(f"every source failed.\n{reasons}\n{by_hand}")
 
 
 def reason_of(error: BaseException) -> str:

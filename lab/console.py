@@ -52,14 +52,16 @@ def tell_what_is_there(run: Run) -> None:
         )
     if run.mode == "resume" and not run.files.state.exists():
         print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
-    epochs = re.compile(r"_epochs(\d+)")
-    named = {epochs.sub("", path.stem): path.stem for path in run.files.record.parent.glob("*.json")}
-    other = named.get(epochs.sub("", run.name), "")
-    its_epochs = int((epochs.search(other) or [0, run.base.epochs])[1])
+    shorter = {}
+    for name in (path.stem for path in run.files.record.parent.glob("*.json")):
+        epochs = re.search(r"_epochs(\d+)", name)
+        if re.sub(r"_epochs\d+", "", name) == re.sub(r"_epochs\d+", "", run.name):
+            shorter[int(epochs[1]) if epochs else run.base.epochs] = name
+    shorter = [shorter[epochs] for epochs in sorted(shorter) if epochs < run.settings.epochs]
     if run.files.record.exists():
         print(f"{run.name} has finished before. Its files are replaced when this run has finished, not before.")
-    elif other and its_epochs < run.settings.epochs and not run.goes_on:
-        print(f"{other} has finished, but {run.name} is another run, from epoch 1 on: more --epochs can only be")
+    elif shorter and not run.goes_on:
+        print(f"{shorter[-1]} has finished, but {run.name} is another run, from epoch 1 on: more --epochs can only be")
         print("planned at the start of a run. (Plan many, with --patience N, and it stops when nothing gets better.)")
 
 
@@ -105,14 +107,17 @@ def print_written(*paths: Path) -> None:
 
 
 def print_sample_note(run: Run, is_there: bool) -> None:
-    """Say what a result on the sample of CIFAR-10 is worth, and how to train on all of it, if ``is_there`` or not."""
+    """Say that this was the sample of CIFAR-10, and how to train on all of it, if ``is_there`` or not."""
     on_all = replace(run, settings=replace(run.settings, sample=False, limit=None))
     print(f"This was the sample of CIFAR-10: {images_of(run.settings)[0]:,} images to train instead of 45,000.")
     print(f"On all of it{', after a download of 170 MB' * (not is_there)}: {on_all.command}")
 
 
 def print_test(result: dict, run: Run) -> None:
-    """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy."""
+    """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy.
+
+    Before them, how exact an accuracy on few images is.
+    """
     original, best = not run.weights and original_accuracy(run.task, run.changes), run.weights or run.files.best
     if (tested := sum(map(sum, result["confusion_matrix"]))) < 10_000:
         print(f"Of {tested:,} test images, an accuracy has a standard error of up to {0.5 / math.sqrt(tested):.3f}.")
@@ -139,7 +144,7 @@ def what_next(run: Run, error: BaseException) -> str:
     if run.mode in ("test", "predict", "dry-run"):
         return advice.rstrip()
     if run.files.state.exists():
-        return f"{advice}{shown(run.files.state)} has every finished epoch. To go on: {run.command} --resume"
+        return f"{advice}{shown(run.files.state)} has all that was saved. To go on: {run.command} --resume"
     if run.files.record.exists():  # the signal came after the last file, or before the first of a second run
         return f"{advice}There is nothing to resume; {shown(run.files.record)} is of a run that has finished."
     return f"{advice}There is nothing to resume; to begin: {run.command}"

@@ -81,7 +81,7 @@ def levels_off_at(losses: Sequence[float]) -> int:
 
 
 def patient_until(history: Sequence[dict], settings: Settings) -> int:
-    """The epoch after which --patience :data:`PATIENCE` would have stopped this run."""
+    """The epoch after which --patience :data:`PATIENCE` would have stopped this run: its last one if it would not."""
     patient = replace(settings, patience=PATIENCE)
     return next((n for n in range(1, len(history)) if out_of_patience(history[:n], patient)), len(history))
 

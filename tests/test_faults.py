@@ -225,7 +225,7 @@ def stop(process, number):
 
 def kept(lab):
     """What a message says of an unfinished run."""
-    return f"{shown(lab.last)} has every finished epoch. To go on: "
+    return f"{shown(lab.last)} has all that was saved. To go on: "
 
 
 def command_in(err):

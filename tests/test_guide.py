@@ -30,7 +30,7 @@ def test_each_rule_is_shown_in_a_run_that_has_it(tmp_path):
         text = page[rule.name.capitalize()]
         assert rule.sign in text and (rule.advice in text)
         picture = f"plots/{guide.picture_of(rule)}.png"
-        assert (f"]({picture})" in text) == (tmp_path / picture).exists() != ("No run of this page shows it." in text)
+        assert (f"]({picture})" in text) == (tmp_path / picture).exists() != ("There is no picture of it here." in text)
     assert "`task2_resnet18_no-aug`: The validation loss was lowest in epoch 8" in page["Overfitting"]
     assert "`task1_simplecnn`: " in page["Good"] and "What it did" not in page["Overfitting"]
 
@@ -51,8 +51,10 @@ def test_an_ingredient_is_worth_what_the_test_loses_without_it():
         [f"0.{880 + number}", f"{1 - number / 10:+.1f}, within chance |"] for number in range(7)
     ]
     assert rows[0].startswith("| `--warmup 0` | ")
-    told = "*(Not trained yet: `python report.py --run ingredients`.)*"
+    told = "*(Not trained yet: `python report.py --run recipe ingredients`.)*"
     assert guide.ingredients(results_of(*short), SIMPLECNN_RECIPE) == told
+    told = "*(Not trained yet: `python report.py --run recipe`.)*"
+    assert guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS)), RESNET18_SHORT) == told
     assert but(RESNET18_SHORT, warmup=0.0) == INGREDIENTS[8]
 
 

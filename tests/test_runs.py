@@ -520,7 +520,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
                 train(tmp_path / "parts", *words, *(["--resume"] if number > 1 else []), script=script)
             error = capsys.readouterr().err
             assert stop.value.code == 130 and error.count("\n") == 1
-            kept = rf"Interrupted\. \S+_limit100\.last\.pt has every finished epoch\. {GO_ON}\n"
+            kept = rf"Interrupted\. \S+_limit100\.last\.pt has all that was saved\. {GO_ON}\n"
             assert re.fullmatch(kept, error)
             assert steps == list(range(first, number + 1))
         assert not list((tmp_path / "parts" / "plots").glob("*.json"))
@@ -558,7 +558,7 @@ def test_an_unfinished_run_asks_what_to_do(made_up, tmp_path, monkeypatch, capsy
     assert unfinished == [f"{run}.last.pt", f"{run}.live.csv", f"{run}.live.png"]
     with pytest.raises(SystemExit, match=r"2 of 4 epochs are done.*--resume.*--restart"):
         train(tmp_path, "--epochs", "4", "--limit", "100")
-    with pytest.raises(SystemExit, match=r"There is no .*\.pt\. To train it: .* --resume; to use it as it is: --weights .*last\.pt$"):
+    with pytest.raises(SystemExit, match=r"There is no .*\.pt\. To train it: .* --resume; its best .*last\.pt$"):
         train(tmp_path, "--epochs", "4", "--limit", "100", "--test")
     assert sorted(path.name for path in tmp_path.rglob("*_limit100.*")) == unfinished
     with monkeypatch.context() as patch:
@@ -900,7 +900,7 @@ def test_a_full_memory_is_told(made_up, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit, match="1"):
             train(tmp_path, "--limit", "100", "--restart")
         told = capsys.readouterr().err
-        assert re.fullmatch(rf"The memory of cpu is full\. Try a --batch-size below 128\. .*epoch\. {GO_ON}\n", told)
+        assert re.fullmatch(rf"The memory of cpu is full\. Try a --batch-size below 128\. .* saved\. {GO_ON}\n", told)
 
 
 def test_another_error_that_speaks_of_memory_is_not_a_full_one(made_up, tmp_path, monkeypatch):

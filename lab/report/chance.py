@@ -111,6 +111,6 @@ def yardstick(results: Results) -> str:
         spreads = [(title_of(results[run][0]), results.accuracies(run)) for run in runs if len(results[run]) > 1]
         seeds = " and ".join(f"{title} ({stdev(accuracies):.4f})" for title, accuracies in spreads)
         pooled = f"pooled over the seeds of {seeds}" + f", but taken to be no less than {LEAST}" * (s == LEAST)
-        source = pooled if spreads else "measured by others for a ResNet29 on CIFAR-10: here, each has one seed"
+        source = pooled if spreads else "measured by others for a ResNet29 on CIFAR-10: no run here has several seeds"
         items.setdefault(f"s = {s:.4f}, with {freedom} degrees of freedom, {source}", []).append(kind)
     return "\n".join(f"- {'; '.join(kinds)}: {text}" for text, kinds in items.items())

@@ -124,7 +124,8 @@ def before_and_after(results: Results) -> str:
 def table(records: Sequence[dict], remarks: Mapping[str, str] | None = None) -> str:
     """A line for each run: accuracies, and how long it took; and ``remarks``, or networks and flags that differ."""
     settings = [settings_of(record["config"]) for record in records]
-    networks = ["{class} ({parameters:,} parameters) ".format(**record["config"]["network"]) for record in records]
+    known = [record["config"]["network"] for record in records]
+    networks = ["{class} ({parameters:,} parameters, layers {printed:.4}) ".format(**it) for it in known]
     differ = [it.name for it in fields(Settings) if len({getattr(of, it.name) for of in settings}) > 1]
     width = max(len(record["run"]) for record in records)
     lines = [f"{'run':{width}}    val   test  best epoch  minutes{'  differs in' * (remarks is None)}"]

@@ -81,7 +81,7 @@ def rules(results: Results) -> str:
             lines.append(f"![{rule.name}: {shown[rule]['run']}](plots/{picture_of(rule)}.png)")
             lines.append(f"`{shown[rule]['run']}`: {evidence}")
         else:
-            lines.append("No run of this page shows it.")
+            lines.append("There is no picture of it here.")
         if rule.advice:
             lines.append(f"**What to change.** {rule.advice}{exceptions(rule)}{cured(rule, results)}")
         parts.append("\n\n".join(lines))
@@ -102,10 +102,10 @@ def cured(rule: Rule, results: Results) -> str:
 
 
 def ingredients(results: Results, whole: Experiment) -> str:
-    """A table: a recipe without one of its ingredients, in the order of the test accuracy; which runs are missing."""
+    """A table: a recipe without one of its ingredients, in the order of the test accuracy; or how to train them."""
     runs = [run for run in INGREDIENTS if run.title.startswith(f"{whole.title}, ")]
     if results.missing(whole, *runs):
-        return f"*(Not trained yet: {results.training('ingredients')}.)*"
+        return f"*(Not trained yet: {results.training('recipe', 'ingredients')}.)*"
     rows = ["| in its place | validation accuracy | test accuracy | points lost in the test |", "|---|---|---|---|"]
     for run in sorted(runs, key=results.mean):
         taken = {name: value for name, value in run.changes.items() if name not in whole.changes}

@@ -33,7 +33,7 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
         "reproduced": number(sum(chance.is_reproduced(from_original(results, run)) for run in finished)),
         "nine": "\n".join(result(run, results) for run in FIGURES),
         "left_out": f"\n\nLeft out, because they cannot be used:\n\n{left_out}" if left_out else "",
-        "missing": f"\n\nWhat is *not trained yet* comes with {training}." if training else "",
+        "missing": f"\n\nTo train what is *not trained yet* (many hours): {training}." if training else "",
         "claims": "\n".join(verdict(*it, results) for it in checked),
         "evidence": "\n".join(of_all_seeds(claim, found) for claim, _, found in checked if len(found) > 1),
         "yardstick": chance.yardstick(results),
@@ -56,9 +56,11 @@ def filled(template: str, results: Results, **parts: object) -> str:
     text = only_true(Path(__file__).with_name(template).read_text(encoding="utf-8"), results)
     root = Path(os.path.relpath(ROOT, results.output_dir)).as_posix()
     text = text.format(place=results.place, root="" if root == "." else f"{root}/", **parts)
-    comes = f"is drawn by its run, or by `python report.py --plot{results.place}`"
+    plot = f"`python report.py --plot{results.place}`"
     for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
-        text = text if (results.output_dir / path).exists() else text.replace(picture, f"*(`{path}` {comes})*")
+        if not (results.output_dir / path).exists():
+            drawn_by = "its script with `--resume`" if path.startswith("plots/task") else plot
+            text = text.replace(picture, f"*({drawn_by} draws `{path}`)*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
 
 

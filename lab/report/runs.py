@@ -153,9 +153,10 @@ def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
                     network(torch.zeros(2, 3, settings.image_size, settings.image_size))
             check_network(network, record["config"]["network"])
             with contextlib.suppress(SystemExit, RuntimeError):  # where there are no weights for it
-                weights = load(Files(output_dir, path.stem).best, {"model": dict}, "")["model"]
-                network.load_state_dict(weights, assign=True)
-                check_network(network, record["config"]["network"], settings.image_size)
+                best = load(Files(output_dir, path.stem).best, {"model": dict, "config": dict}, "")
+                if best["config"] == record["config"]:  # else they are of another run of this name
+                    network.load_state_dict(best["model"], assign=True)
+                    check_network(network, record["config"]["network"], settings.image_size)
             records[name].append(record)
         except ValueError as error:
             left_out[path] = f"{error}. To train this run again, remove the file."
