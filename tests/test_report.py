@@ -969,7 +969,7 @@ def test_a_signal_ends_the_run_and_its_script(project, number, whole_group):
     assert process.returncode == 128 + number
     *_, first, last = errors.splitlines()
     assert re.match(r"Interrupted\. \S+task1_simplecnn\.last\.pt has all that was saved\. To go on: ", first)
-    assert last == "Interrupted. The same report.py goes on."
+    assert last == "Interrupted. To go on, give the same command again."
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (project / "checkpoints" / ".task1_simplecnn.lock").exists():
         time.sleep(0.1)
