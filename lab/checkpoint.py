@@ -112,9 +112,8 @@ def check_network(model: nn.Module, network: dict, size: int | None = None) -> N
     now, changed = fingerprint(model), f"{network['class']} has been changed since"
     if now["class"] != network["class"]:
         raise ValueError(f"it is of a {network['class']}, not of a {now['class']}")
-    for name, what in (("parameters", "parameters"), ("printed", "layers")):
-        if now[name] != network[name]:
-            raise ValueError(f"{changed}: then it had other {what}")
+    if any(now[name] != network[name] for name in now):
+        raise ValueError(f"{changed}: then it had other layers")
     if size and network.get("logits"):
         before, after = network["logits"], logits_of_one_image(model, size)
         if not all(abs(a - b) <= 1e-3 * max(map(abs, before)) for a, b in zip(before, after, strict=True)):  # or nan

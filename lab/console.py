@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import re
 import sys
 import textwrap
 import time
@@ -19,7 +18,7 @@ from lab import checkpoint, drawing
 from lab.files import shown
 from lab.original import original_accuracy
 from lab.record import conditions
-from lab.run import Run, without_effect
+from lab.run import Run, contradictions
 from lab.schedule import best_of, epochs_left, images_of
 from lab.settings import STEP_SIZE, Settings, run_name, titles
 
@@ -31,8 +30,8 @@ def print_configuration(run: Run, mean: torch.Tensor, std: torch.Tensor, environ
     """Print the statistics of the normalization, every setting that is not off and does something, and the device."""
     it, numbers = run.settings, (" ".join(f"{value:.4f}" for value in values.flatten()) for values in (mean, std))
     pixels = "normalized with mean {} and standard deviation {}".format(*numbers)
-    on = {name: value for name, value in asdict(it).items() if value or name == "seed"}
-    on = {name: value for name, value in on.items() if name not in without_effect(it)}
+    idle = contradictions(it, task=it, recipe=it)  # what does nothing beside the other settings
+    on = {name: value for name, value in asdict(it).items() if name == "seed" or (value and name not in idle)}
     words = titles(run_name("", on), on)
     words += [f"the rate is halved every {STEP_SIZE} epochs"] * (not it.constant_lr and not it.warmup)
     print(f"Run:     {run.name}")
@@ -52,16 +51,11 @@ def tell_what_is_there(run: Run) -> None:
         )
     if run.mode == "resume" and not run.files.state.exists():
         print(f"There is nothing to resume of {run.name}: it begins at epoch 1.")
-    shorter = {}
-    for name in (path.stem for path in run.files.record.parent.glob("*.json")):
-        epochs = re.search(r"_epochs(\d+)", name)
-        if re.sub(r"_epochs\d+", "", name) == re.sub(r"_epochs\d+", "", run.name):
-            shorter[int(epochs[1]) if epochs else run.base.epochs] = name
-    shorter = [shorter[epochs] for epochs in sorted(shorter) if epochs < run.settings.epochs]
+    usual = replace(run, settings=replace(run.settings, epochs=run.base.epochs))
     if run.files.record.exists():
         print(f"{run.name} has finished before. Its files are replaced when this run has finished, not before.")
-    elif shorter and not run.goes_on:
-        print(f"{shorter[-1]} has finished, but {run.name} is another run, from epoch 1 on: more --epochs can only be")
+    elif usual.files.finished and run.settings.epochs > run.base.epochs and not run.goes_on:
+        print(f"{usual.name} has finished, but {run.name} is another run, from epoch 1 on: more --epochs can only be")
         print("planned at the start of a run. (Plan many, with --patience N, and it stops when nothing gets better.)")
 
 

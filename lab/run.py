@@ -110,18 +110,11 @@ def contradictions(it: Settings, task: Settings, recipe: Settings) -> dict[str, 
         ("image_size", grows_from_32_to_32, "images that grow need one above 32 (or --growth 0)"),
         ("image_size", it.image_size > recipe.image_size == 32, "this network takes 32x32 only"),
         ("dropout", it.dropout and not task.dropout, "this network has none"),
-        ("limit", it.sample and (it.limit or 0) > SAMPLE_IMAGES, f"the sample has {SAMPLE_IMAGES:,} training images"),
-    ]
-    return without_effect(it) | {name: reason for name, wrong, reason in reasons if wrong}
-
-
-def without_effect(it: Settings) -> dict[str, str]:
-    """For each setting that does nothing beside the others, the reason."""
-    reasons = [
         ("decayed", not it.weight_decay, "nothing decays (see --weight-decay)"),
         ("rotation", it.no_aug, "nothing is augmented (--no-aug)"),
         ("validation", it.no_aug, "nothing is augmented (--no-aug)"),
         ("statistics", it.no_norm, "nothing is normalized (--no-norm)"),
+        ("limit", it.sample and (it.limit or 0) > SAMPLE_IMAGES, f"the sample has {SAMPLE_IMAGES:,} training images"),
     ]
     return {name: reason for name, wrong, reason in reasons if wrong}
 

@@ -157,7 +157,7 @@ CHANGED = {  # a line of the script that trained, what stands there now, and wha
     "a layer more": (
         "self.fc = ",
         "self.norm = nn.BatchNorm2d(128)\n        self.fc = ",
-        "holds the weights of another network than SimpleCNN|SimpleCNN has been .*: then it had other parameters",
+        "holds the weights of another network than SimpleCNN|SimpleCNN has been .*: then it had other layers",
     ),
     "another function": (
         "torch.relu(x)",

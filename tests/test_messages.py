@@ -137,23 +137,19 @@ def test_a_finished_run_that_is_started_again_says_so_first(made_up, tmp_path, m
     assert capsys.readouterr().out.startswith(said)
 
 
-def test_a_longer_run_says_that_it_is_another_one(made_up, tmp_path, capsys):
-    train(tmp_path, *WORDS)
-    longer = ["--epochs", "3", *WORDS[2:], "--device", "cpu", "--output-dir", str(tmp_path), "--data-dir", "x"]
-    shorter = ["--epochs", "1", *longer[2:]]
-    task1_simplecnn.main(shorter)
-    assert "is another run" not in capsys.readouterr().out
-    for path in tmp_path.rglob("*epochs1*"):
-        path.unlink()
-    for words in ([], ["--resume"]):
-        capsys.readouterr()
-        task1_simplecnn.main([*longer, *words])
-        other, plan, *_ = capsys.readouterr().out.splitlines()
-        told = f"{RUN} has finished, but {LONGER} is another run, from epoch 1 on: more --epochs can only be"
-        assert (other == told) == plan.startswith("planned at the start of a run. (Plan many") == (not words)
-
-
-LONGER = RUN.replace("2", "3")
+def test_a_longer_run_says_that_it_is_another_one(made_up, tmp_path, monkeypatch, capsys):
+    """But no shorter one, and not where it goes on."""
+    whole = RUN.replace("_epochs2", "")
+    longer = ["--epochs", "81", *WORDS[2:]]
+    told = (
+        f"{whole} has finished, but {RUN.replace('2', '81')} is another run, from epoch 1 on: more --epochs can only be"
+    )
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / f"{whole}.json").write_text("")
+    for words, number in ((WORDS, 2), (longer, 2), ([*longer, "--resume"], 3)):
+        train_until(number, monkeypatch, tmp_path, *words)
+        first, plan, *_ = capsys.readouterr().out.splitlines()
+        assert (first == told) == plan.startswith("planned at the start of a run. (Plan many") == (words is longer)
 
 
 def test_resuming_what_is_not_there_says_that_it_begins(made_up, tmp_path, capsys):
