@@ -24,7 +24,7 @@ TASK = Settings(  # the lab report's configuration and, where it gives none, our
     dropout=0.5,  # the layer is in the original's table, its probability is not
     weight_decay=5e-4,  # an L2 penalty: the report names none, but its accuracies suggest one (REPORT.md, question 8)
 )
-RECIPE = replace(  # --recipe: what one would choose today, and why; REPORT.md tells what most of these are worth
+RECIPE = replace(  # --recipe: what one would choose today, and why; GUIDE.md tells what most of these are worth
     TASK,
     recipe=True,
     epochs=80,  # a schedule that ends at 0 uses all the epochs that it is given
