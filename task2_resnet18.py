@@ -9,8 +9,8 @@
     python task2_resnet18.py --predict photo.jpg          what a picture shows, by the saved model
     python task2_resnet18.py --help                       every flag
 
-Test accuracy: 0.853 (the original's: 0.853). One run, seed 0, 54 minutes in bfloat16 on one core of an AMD EPYC (Zen 5),
-beside other work, PyTorch 2.14.1.
+Test accuracy: 0.853 (the original's: 0.853). One run, seed 0, 54 minutes in bfloat16 on one core of an AMD EPYC, beside
+other work, PyTorch 2.14.1.
 """
 
 from dataclasses import replace

@@ -9,6 +9,7 @@ from conftest import ROOT
 
 import report
 import task1_simplecnn
+import task2_resnet18
 from lab import commandline, console, photos
 from lab.original import FIGURES
 from lab.record import CLASSES
@@ -81,6 +82,8 @@ def test_what_task_1_prints_is_what_its_record_says(monkeypatch, capsys):
     console.print_epoch(record["history"][:10], run.settings)
     assert f"```\n{capsys.readouterr().out}...\n" in README
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.817)." in task1_simplecnn.__doc__
+    record = json.loads((ROOT / "plots" / "task2_resnet18.json").read_text())
+    assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.853)." in task2_resnet18.__doc__
 
 
 def test_the_table_of_recipes_is_that_of_the_guide():
