@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import task1_simplecnn
 import task2_resnet18
 from lab import cifar10, commandline, faster, precision
-from lab.run import default_device
+from lab.run import device
 
 SEEDS = 0, 1, 2
 aten = torch.ops.aten
@@ -70,7 +70,7 @@ class ProductsInFloat32(TorchDispatchMode):
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    rebuild, native = faster.rebuild, precision.has_bfloat16(default_device())
+    rebuild, native = faster.rebuild, precision.has_bfloat16(device("auto"))
     precision.has_bfloat16 = lambda device: True
     print(f"bfloat16 {'as the device has it' if native else 'by way of float32'}")
     for task in (task1_simplecnn, task2_resnet18):

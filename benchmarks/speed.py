@@ -59,7 +59,7 @@ from lab import cifar10, commandline, faster, precision
 from lab.files import atomic_write
 from lab.learner import learner_for
 from lab.run import Run, device
-from lab.settings import whole
+from lab.settings import count
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -356,7 +356,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     threads = torch.get_num_threads()
     flag = parser.add_argument
-    number = whole("N", 1, 1024)
+    number = count(1, 1024)
     flag("--threads", type=number.parse, default=threads, metavar="N", help=f"threads of the CPU ({threads})")
     flag("--rounds", type=number.parse, default=9, metavar="N", help="turns of each variant (9)")
     flag("--device", type=device, default="auto", help="as of the task scripts (auto)")
@@ -387,8 +387,7 @@ def main() -> None:
         for process in multiprocessing.active_children():  # after an error in one, the others would wait forever
             process.terminate()
     record = {"machine": machine, "rounds": chosen.rounds, "tasks": found}
-    with atomic_write(chosen.json, "speed") as file:
-        file.write(f"{json.dumps(record, indent=1)}\n".encode())
+    atomic_write(chosen.json, f"{json.dumps(record, indent=1)}\n".encode(), "speed")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ def test_what_needs_no_torch_does_not_import_it():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize("name", ["speed", "epoch", "same_results"])  # the other needs Lightning
+def test_a_benchmark_finds_what_it_imports(name):
+    command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--help"]
+    assert "usage: " in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 # ---------------------------------------------------------------- a third task
 
 
