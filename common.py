@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,7 +233,9 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     with only_told(f"{type(model).__name__} is trained as it is, perhaps slower than it could be"):
         rebuilt = faster.rebuild(model, (3, settings.image_size, settings.image_size))  # same state_dict
     learner = learner_for(rebuilt, settings, steps_of(len(train_set.labels), settings.batch_size))
-    record = records.begin(run.name, settings, train_set.mean, train_set.std, checkpoint.fingerprint(model))
+    statistics = {"mean": train_set.mean.flatten().tolist(), "std": train_set.std.flatten().tolist()}
+    config = asdict(settings) | statistics | {"network": checkpoint.fingerprint(model)}
+    record = {"run": run.name, "config": config, "environments": [], "history": []}
     best, conditions = checkpoint.copy_of_weights(model), precision.environment(run.device, run.precision)
     if run.goes_on:  # history and environments of the record, and all that trains, become what they were
         best = checkpoint.restore(run.files.state, record, model, learner)
@@ -245,7 +247,8 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
     while len(history) < settings.epochs and not out_of_patience(history, settings):
         metrics = train_and_validate(learner, train_set, val_set, run, epoch=len(history) + 1)
         history.append(metrics)
-        records.note_conditions(record, conditions)
+        if conditions.items() - [{}, *record["environments"]][-1].items():  # it is the first epoch under these
+            record["environments"].append({"from_epoch": len(history)} | conditions)
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
             network["logits"] = checkpoint.logits_of_one_image(learner.validated, settings.image_size)

@@ -127,8 +127,7 @@ def write(args: argparse.Namespace, results: Results) -> None:
         save_figure(picture, f"{picture.stem}.{os.getpid()}", *pictures[picture.stem])
     pages = {args.output_dir / "REPORT.md": page, args.output_dir / "GUIDE.md": guide}
     for file, text in pages.items():
-        with atomic_write(file, f"{file.stem}.{os.getpid()}") as written:
-            written.write(text(results, TASKS).encode())
+        atomic_write(file, text(results, TASKS).encode(), f"{file.stem}.{os.getpid()}")
     console.print_written(*pages, *drawn)
 
 

@@ -26,8 +26,7 @@ def save(path: Path, checkpoint: dict, owner: str) -> None:
     """Write what :func:`load` reads; OSError if that cannot be done."""
     content = io.BytesIO()  # because torch.save makes a RuntimeError of a full disk, and of a Ctrl-C while it writes
     torch.save(checkpoint, content)
-    with atomic_write(path, owner) as file:
-        file.write(content.getvalue())
+    atomic_write(path, content.getvalue(), owner)
 
 
 def load(path: Path, shape: dict, what_to_do: str) -> dict:

@@ -28,10 +28,7 @@ AT_ONCE = 3  # seconds: a second signal in this time must not interrupt the tidy
 
 
 def parse(script: str, description: str, task: Settings, recipe: Settings, argv: list[str] | None) -> Run:
-    """Read the flags of a task script, of ``argv`` or the command line; ``task`` and ``recipe`` are its two bases.
-
-    Raises SystemExit: a value is wrong, or flags contradict each other; with code 2, after one line on standard error.
-    """
+    """Read the flags of a task script, of ``argv`` or the command line; ``task`` and ``recipe`` are its two bases."""
     parser = parser_for(description)
     add_settings(parser, task, recipe)
     add_places_and_modes(parser)
@@ -116,10 +113,7 @@ def parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
 def open_run(
     script: str, description: str, task: Settings, recipe: Settings, argv: list[str] | None = None
 ) -> Iterator[Run]:
-    """The run that the flags describe (``argv``, else the command line); inside, no other process can train it.
-
-    Raises SystemExit if anything went wrong, with code 2 for wrong flags, 130 for Ctrl-C, 143 for SIGTERM, else 1.
-    """
+    """The run that the flags describe (``argv``, else the command line); inside, no other process can train it."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(console.safe_output())
         run = parse(script, description, task, recipe, argv)
@@ -162,7 +156,6 @@ def told_in_one_line(what_next: Callable[[BaseException], str], device: object =
     """Inside, Ctrl-C, SIGTERM, and errors that a user can cause end the script in one line, not in a traceback.
 
     ``what_next(error)`` ends that line: what is kept, and how to go on. ``device`` is the one whose memory may be full.
-    Raises SystemExit: instead of such an error, with its exit code. All other exceptions pass.
     """
     with signals_as_exceptions():
         try:
@@ -206,9 +199,7 @@ def signals_as_exceptions() -> Iterator[None]:
 
     here = threading.current_thread() is threading.main_thread()  # no other may set a handler
     heeded = [it for it in (signal.SIGINT, signal.SIGTERM) if here and signal.getsignal(it) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heeded}
-    try:
+    with contextlib.ExitStack() as stack:
+        for number in heeded:
+            stack.callback(signal.signal, number, signal.signal(number, interrupt))
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -108,10 +108,7 @@ def print_sample_note(run: Run, is_there: bool) -> None:
 
 
 def print_test(result: dict, run: Run) -> None:
-    """Print the checkpoint and the result on the test images as the lab report does and, for its runs, its accuracy.
-
-    Before them, how exact an accuracy on few images is.
-    """
+    """Print the result on the test images as the lab report does, and how exact it is where they are few."""
     original, best = not run.weights and original_accuracy(run.task, run.changes), run.weights or run.files.best
     if (tested := sum(map(sum, result["confusion_matrix"]))) < 10_000:
         print(f"Of {tested:,} test images, an accuracy has a standard error of up to {0.5 / math.sqrt(tested):.3f}.")

@@ -38,8 +38,7 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
         draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
         figure.savefig(picture := io.BytesIO(), format="png", dpi=figure.dpi)
         drawn = True
-        with atomic_write(path, owner) as file:
-            file.write(picture.getvalue())
+        atomic_write(path, picture.getvalue(), owner)
     if not drawn:
         remove(path)  # an earlier one, which would show something else
 

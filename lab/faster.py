@@ -129,57 +129,49 @@ class SmallMapConv2d(nn.Module):
 class RowByRow(torch.autograd.Function):
     """A convolution on a CPU as matrix products, one for each row of the kernel that meets each pixel of the result.
 
-    Such a row is some neighbouring columns of ``weight`` [D, rows * columns * C], and what it meets are neighbouring
-    columns of the input [N, H * W * C]; if that is channels last, nothing is copied.
+    With channels last, a row of ``weight`` [D, rows, columns, C] and what it meets in the input [N, H, W, C] are
+    matrices as they stand in memory: nothing is copied.
     """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # autocast casts for PyTorch's own only
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair):
-        depth, *kernel, channels = weight.shape
-        ctx.height_width = x.shape[2:]
-        ctx.meetings, height, width = meetings(ctx.height_width, tuple(kernel), stride, padding, channels, depth)
-        pixels = x.permute(0, 2, 3, 1).flatten(1)
+        ctx.meetings, height, width = meetings(x.shape[2:], weight.shape[1:3], stride, padding)
+        pixels = x.permute(0, 2, 3, 1).contiguous()
         ctx.save_for_backward(pixels, weight)
-        taps = weight.flatten(1).T
-        out = x.new_zeros(len(x), height * width * depth)
-        for result, met, row in ctx.meetings:
-            out[:, result].addmm_(pixels[:, met], taps[row])
-        return out.view(len(x), height, width, depth).permute(0, 3, 1, 2)
+        out = x.new_zeros(len(x), height, width, len(weight))
+        for pixel, met, taps in ctx.meetings:
+            out[pixel].addmm_(pixels[met].flatten(1), weight[taps].flatten(1).T)
+        return out.permute(0, 3, 1, 2)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         pixels, weight = ctx.saved_tensors
-        taps = weight.flatten(1)
-        grad = grad.permute(0, 2, 3, 1).flatten(1)
-        grad_pixels, grad_taps = torch.zeros_like(pixels), torch.zeros_like(taps)
-        for result, met, row in ctx.meetings:
-            grad_pixels[:, met].addmm_(grad[:, result], taps[:, row])
-            grad_taps[:, row].addmm_(grad[:, result].T, pixels[:, met])
-        grad_x = grad_pixels.unflatten(1, (*ctx.height_width, -1)).permute(0, 3, 1, 2)
-        return grad_x, grad_taps.view_as(weight), None, None
+        grad = grad.permute(0, 2, 3, 1).contiguous()
+        grad_pixels, grad_weight = pixels.new_zeros(pixels.shape), weight.new_zeros(weight.shape)
+        for pixel, met, taps in ctx.meetings:
+            grad_pixels[met].flatten(1).addmm_(grad[pixel], weight[taps].flatten(1))
+            grad_weight[taps].flatten(1).addmm_(grad[pixel].T, pixels[met].flatten(1))
+        return grad_pixels.permute(0, 3, 1, 2), grad_weight, None, None
 
 
 @functools.cache
-def meetings(size: Pair, kernel: Pair, stride: Pair, padding: Pair, channels: int, depth: int) -> tuple[list, int, int]:
+def meetings(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> tuple[list, int, int]:
     """Every meeting of a row of taps with pixels, and height and width of the result.
 
-    A meeting is three ranges of columns: in the result where the product is added, in the input, and in the weight. A
-    3x3 kernel on a 2x2 map has eight: at its first position, its middle row meets the first two pixels with its second
-    and third tap, its last row the other two pixels with its eighth and ninth tap; and so on for four positions.
+    A meeting is three indices: of the pixel of the result to which the product is added, of the input, and of the
+    weight. A 3x3 kernel on a 2x2 map has eight: at its first position, its middle row meets the first two pixels with
+    its second and third tap, its last row the other two pixels with the same taps; and so on for four positions.
     """
     by_row, by_column = (windows(*along_one_axis) for along_one_axis in zip(size, kernel, stride, padding, strict=True))
     found = []
     for r, (rows, row_taps) in enumerate(by_row):
         for c, (columns, column_taps) in enumerate(by_column):
             for i, t in zip(rows, row_taps, strict=True):
-                pixel, first, tap = r * len(by_column) + c, i * size[1] + columns[0], t * kernel[1] + column_taps[0]
-                result = slice(pixel * depth, (pixel + 1) * depth)
-                met = slice(first * channels, (first + len(columns)) * channels)
-                row = slice(tap * channels, (tap + len(columns)) * channels)
-                found.append((result, met, row))
+                met, taps = slice(columns.start, columns.stop), slice(column_taps.start, column_taps.stop)
+                found.append(((slice(None), r, c), (slice(None), i, met), (slice(None), t, taps)))
     return found, len(by_row), len(by_column)
 
 

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -69,16 +68,15 @@ def only_process(files: Files) -> Iterator[None]:
             lock.release()
 
 
-@contextlib.contextmanager
-def atomic_write(path: Path, owner: str) -> Iterator[IO[bytes]]:
-    """A file to write into that gets the name ``path`` when it is complete and on the disk, or never.
+def atomic_write(path: Path, content: bytes, owner: str) -> None:
+    """Write a file that gets the name ``path`` when it is complete and on the disk, or never.
 
     ``owner`` is the run that writes, or what else no second process writes at the same time. OSError names ``path``.
     """
     temporary = path.with_name(f".{owner}.tmp")  # one in each directory: what a killed process left is written over
     try:
         with open(temporary, "wb") as file:
-            yield file
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         patiently(os.replace, temporary, path)

@@ -9,8 +9,7 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from lab.files import ROOT, atomic_write
@@ -39,18 +38,11 @@ SHAPE = {  # of a record, beside its settings; None, or missing: not measured
 }
 
 
-def begin(run: str, settings: Settings, mean: Iterable, std: Iterable, network: dict) -> dict:
-    """The record of a run that has no epoch yet; ``mean`` and ``std`` have one number for each channel."""
-    config = asdict(settings) | {"mean": [*map(float, mean)], "std": [*map(float, std)], "network": network}
-    return {"run": run, "config": config, "environments": [], "history": []}
-
-
 def write_record(path: Path, record: dict) -> None:
     """Write the record of a run that has finished now; OSError if that cannot be done."""
     finished = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     record = {"format": FORMAT, "run": record["run"], "finished": finished, "code": commit()} | record
-    with atomic_write(path, record["run"]) as file:
-        file.write(json.dumps(record, indent=1).encode())
+    atomic_write(path, json.dumps(record, indent=1).encode(), record["run"])
 
 
 def write_table(path: Path, record: dict) -> None:
@@ -59,14 +51,7 @@ def write_table(path: Path, record: dict) -> None:
     writer = csv.DictWriter(text, record["history"][0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(record["history"])
-    with atomic_write(path, record["run"]) as file:
-        file.write(text.getvalue().encode())
-
-
-def note_conditions(record: dict, now: dict) -> None:
-    """Add to the environments of a record those ``now``, if its last epoch is the first one trained under them."""
-    if now.items() - [{}, *record["environments"]][-1].items():
-        record["environments"].append({"from_epoch": len(record["history"])} | now)
+    atomic_write(path, text.getvalue().encode(), record["run"])
 
 
 def commit() -> str | None:

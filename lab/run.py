@@ -16,7 +16,7 @@ import torch
 from lab import precision
 from lab.files import ROOT, Files, shown
 from lab.schedule import SAMPLE_IMAGES
-from lab.settings import Settings, flags_for, option, run_name
+from lab.settings import Settings, flags_for, run_name
 
 
 def device(text: str) -> torch.device:
@@ -95,10 +95,9 @@ class Run:
     @property
     def command(self) -> str:
         """What to type here to train it."""
-        places = [("device", self.device, device("auto")), ("data_dir", self.data_dir, None)]
-        places += [("output_dir", self.output_dir, ROOT)]
-        given = [word for name, place, usual in places if place != usual for word in (option(name), str(place))]
-        return command_line([interpreter(), called(self.script), *flags_for(self.changes), *given])
+        usual = {"device": device("auto"), "data_dir": None, "output_dir": ROOT}
+        places = {name: str(getattr(self, name)) for name in usual if getattr(self, name) != usual[name]}
+        return command_line([interpreter(), called(self.script), *flags_for(self.changes | places)])
 
 
 def contradictions(it: Settings, task: Settings, recipe: Settings) -> dict[str, str]:
