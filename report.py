@@ -19,6 +19,9 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+if __name__ == "__main__":  # python -I, and PYTHONSAFEPATH, leave out the folder of the script
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import task1_simplecnn
 import task2_resnet18
 from experiments import two_blocks

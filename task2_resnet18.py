@@ -13,10 +13,15 @@ Test accuracy: 0.853 (the original's: 0.853). One run, seed 0, 54 minutes in bfl
 other work, PyTorch 2.14.1.
 """
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
+
+if __name__ == "__main__":  # python -I, and PYTHONSAFEPATH, leave out the folder of the script
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import common
 from lab.commandline import open_run

@@ -62,6 +62,13 @@ def test_what_needs_no_torch_does_not_import_it():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize("how", [["-I"], ["-P"] if sys.version_info >= (3, 11) else ["-I"], []])
+@pytest.mark.parametrize("name", ["task1_simplecnn.py", "task2_resnet18.py", "report.py", "experiments/two_blocks.py"])
+def test_a_script_finds_its_modules_also_where_python_leaves_out_its_folder(tmp_path, name, how):
+    command = [sys.executable, *how, ROOT / name, "--help"]
+    assert "usage: " in subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize("name", ["speed", "epoch", "same_results"])  # the other needs Lightning
 def test_a_benchmark_finds_what_it_imports(name):
     command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--help"]
