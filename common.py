@@ -61,13 +61,20 @@ def try_out(model: nn.Module, images: Tensor, run: Run) -> None:
     """Show images to ``model`` and, if it is to be trained, train a copy for a step; raises whatever is wrong."""
     with torch.no_grad():
         logits = model(images)
-    if getattr(logits, "shape", None) != (2, 10):
-        made = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"of two images it makes {made}, not a tensor of shape (2, 10)".replace("NoneType", "nothing"))
+    check_logits(logits)
     if run.trains:
         learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
         labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
-        train_step(learner, images, labels, autocast)
+        _, logits = train_step(learner, images, labels, autocast)
+        check_logits(logits)
+
+
+def check_logits(logits: object) -> None:
+    """ValueError: what a network makes of two images is not two rows of ten numbers."""
+    if getattr(logits, "shape", None) != (2, 10):
+        made = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        made = "nothing" if logits is None else made
+        raise ValueError(f"of two images it makes {made}, not a tensor of shape (2, 10)")
 
 
 def describe(model: nn.Module, dataset: "Dataset", run: Run) -> None:

@@ -137,6 +137,12 @@ CANNOT = {  # as above, and the part of it that is named
     ),
     "no return": (f"{CONV}; self.fc = nn.Linear(8, 10)", "x = self.conv(x)", None, ".* it makes nothing, not"),
     "too few": ("self.fc = nn.Linear(3072, 1)", "return self.fc(x.flatten(1))", None, r".* a tensor of shape \(2, 1\)"),
+    "only in training": (
+        "self.fc = nn.Linear(3072, 10)",
+        "x = self.fc(x.flatten(1)); return torch.cat([x, x], 1) if self.training else x",
+        None,
+        r".* a tensor of shape \(2, 20\)",
+    ),
     "too many classes": (
         "self.fc = nn.Linear(3072, 100)",
         "return self.fc(x.flatten(1))",
