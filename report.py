@@ -31,13 +31,13 @@ from lab.drawing import save_figure
 from lab.files import ROOT, Files, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
-from lab.report.comparisons import COMPARISONS, highest, table
+from lab.report.comparisons import COMPARISONS, listing, table
 from lab.report.guide import examples, guide, picture_of
 from lab.report.pages import page
 from lab.report.pictures import MINUTES, draw_comparison, draw_minutes, draw_results, draw_rule, draw_silent_channels
 from lab.report.runs import GROUPS, RUNS, Results, Task, collect
 from lab.run import command_line, path
-from lab.settings import Settings, flags_for, option, run_name, settings_of
+from lab.settings import Settings, flags_for, option, run_name
 
 TASKS = {
     "task1_simplecnn": Task(
@@ -69,9 +69,10 @@ def main(argv: list[str] | None = None) -> None:
         if args.list is None:
             write(args, results)
             problems += train_all(args, commands)
-            if others := collect(args.output_dir, TASKS).others:
+            results = collect(args.output_dir, TASKS) if commands else results
+            if results.others:
                 there = f"--compare{results.place} lists them"
-                print(f"Not of the report's runs, and so not in it: {', '.join(others)} ({there})")
+                print(f"Not of the report's runs, and so not in it: {', '.join(results.others)} ({there})")
         else:
             for command in commands:
                 print(command_line(command))
@@ -148,24 +149,14 @@ def compare(output_dir: Path, names: list[str]) -> None:
             raise SystemExit(f"There is no {shown(file)}. {meant}Without a name, --compare lists all runs.") from None
         except ValueError as error:
             problems.append(f"{shown(file)} cannot be used: {error}.")
-    if names and records:
-        print(table(records))
-    elif records:
-        remarks = {it["run"]: remark(settings_of(it["config"])) for it in records}
-        print(table(sorted(records, key=lambda it: (remarks[it["run"]], -highest(it))), remarks))
+    if records:
+        print(table(records) if names else listing(records))
     if problems or not records:
         raise SystemExit("\n".join(problems) or f"There is no run in {shown(plots)}.")
     if names:
         plots.mkdir(parents=True, exist_ok=True)
         save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
         console.print_written(plots / "compare.png")
-
-
-def remark(of: Settings) -> str:
-    """Why the validation accuracy of a run does not compare with that of most others; "" where it does."""
-    if of.limit or of.sample:
-        return "a quick look"
-    return "validation images not augmented" if of.no_aug or of.validation == "plain" else ""
 
 
 def missing_commands(args: argparse.Namespace) -> list[list[str]]:

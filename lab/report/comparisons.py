@@ -140,6 +140,19 @@ def table(records: Sequence[dict], remarks: Mapping[str, str] | None = None) -> 
     return "\n".join(lines)
 
 
+def listing(records: Sequence[dict]) -> str:
+    """A line for each run, the best on validation first; but last those whose validation compares with few others."""
+    remarks = {record["run"]: remark(settings_of(record["config"])) for record in records}
+    return table(sorted(records, key=lambda record: (remarks[record["run"]], -highest(record))), remarks)
+
+
+def remark(of: Settings) -> str:
+    """Why the validation accuracy of a run does not compare with that of most others; "" where it does."""
+    if of.limit or of.sample:
+        return "a quick look"
+    return "validation images not augmented" if of.no_aug or of.validation == "plain" else ""
+
+
 def changed_settings(tasks: Sequence[Task]) -> str:
     """The rows of a table: each setting that a recipe changes, with its value in each TASK and in each RECIPE."""
     rows = []
