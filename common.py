@@ -487,7 +487,7 @@ def draw_curves(figure: "drawing.Figure", record: dict) -> None:
     pair = drawing.learning_axes(figure, record["config"]["epochs"])
     for axes, metric in zip(pair, ("loss", "accuracy"), strict=True):
         drawing.mark_changes(axes, history)
-        drawing.draw_curve(axes, history, f"train_{metric}", label="training")
+        drawing.draw_curve(axes, history, f"train_{metric}", label="training", linestyle="--")
         drawing.draw_curve(axes, history, f"val_{metric}", label="validation")
         axes.axvline(best, color="0.5", linestyle=":", label=f"best epoch ({best})")
         if "test_accuracy" in record:

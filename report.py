@@ -32,9 +32,9 @@ from lab.files import ROOT, Files, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
 from lab.report.comparisons import COMPARISONS, listing, table
-from lab.report.guide import examples, guide, picture_of
+from lab.report.guide import guide
 from lab.report.pages import page
-from lab.report.pictures import MINUTES, draw_comparison, draw_minutes, draw_results, draw_rule, draw_silent_channels
+from lab.report.pictures import MINUTES, draw_comparison, draw_minutes, draw_results, draw_silent_channels
 from lab.report.runs import GROUPS, RUNS, Results, Task, collect
 from lab.run import command_line, path
 from lab.settings import Settings, flags_for, option, run_name
@@ -123,7 +123,6 @@ def write(args: argparse.Namespace, results: Results) -> None:
     silent = [record for run in (BASELINE, HIGH, LOW) for record in results[run][:1] if record.get("silent_channels")]
     if len(silent) == 3:
         pictures["silent_channels"] = draw_silent_channels, silent
-    pictures |= {picture_of(rule): (draw_rule, record) for rule, record in examples(results).items()}
     if any(results[run] for runs in MINUTES.values() for run in runs):
         pictures["minutes"] = draw_minutes, results
     drawn = [plots / f"{name}.png" for name in pictures if args.plot or args.run is not None]

@@ -66,6 +66,12 @@ def roughness(values: Sequence[float]) -> float:
     return median(off) if off else 0.0  # a median: neither the bend at the beginning nor a wild epoch counts
 
 
+def roughest(values: Sequence[float]) -> tuple[float, int]:
+    """The highest roughness over :data:`STAGE` epochs in a row, or all, and how many epochs come before them."""
+    rough = [roughness(values[start : start + STAGE]) for start in range(max(len(values) - STAGE, 0) + 1)]
+    return max(rough), rough.index(max(rough))
+
+
 def levels_off_at(losses: Sequence[float]) -> int:
     """The epoch, counted from 1, from which on a loss gains nothing any more.
 
@@ -111,11 +117,10 @@ def cut_short(curves: Curves) -> str | None:
 
 
 def oscillation(curves: Curves) -> str | None:
-    rough = [roughness(curves.val[start : start + STAGE]) for start in range(len(curves.val) - STAGE + 1)]
-    worst, (_, images) = max(rough), images_of(curves.settings)
-    first = curves.full_size[rough.index(worst)]["epoch"]
+    (worst, before), (_, images) = roughest(curves.val), images_of(curves.settings)
+    first, end = curves.full_size[before]["epoch"], 100 * roughness(curves.val[-STAGE:])
     moves = f"Between epochs {first} and {first + STAGE - 1} the validation loss goes up and down by"
-    evidence = f"{moves} {100 * worst:.0f} % an epoch; in the last {STAGE} epochs by {100 * rough[-1]:.0f} %."
+    evidence = f"{moves} {100 * worst:.0f} % an epoch; in the last {STAGE} epochs by {end:.0f} %."
     return evidence if worst > ROUGH * math.sqrt(5000 / images) else None  # on fewer images, chance moves it more
 
 
@@ -213,8 +218,8 @@ def validation_better(curves: Curves) -> str | None:
 
 def test_better(curves: Curves) -> str | None:
     settings, test, best = curves.settings, curves.test_accuracy, best_of(curves.history)
-    val, train = best["val_accuracy"], best["train_accuracy"]
+    val = best["val_accuracy"]
     chance = 2 * math.sqrt(2 * test * (1 - test) / images_of(settings)[1])  # two standard errors, of a difference
     better = test - val > chance and settings.validation != "plain" and not settings.no_aug
-    numbers = f"Test accuracy is {test:.3f}, validation {val:.3f}, training {train:.3f}. That is no mistake: training"
-    return f"{numbers} and validation images are augmented; test images are not, and are easier." if better else None
+    numbers = f"Test accuracy is {test:.3f}, and the highest validation accuracy {val:.3f}. That is no mistake:"
+    return f"{numbers} validation images are augmented; test images are not, and are easier." if better else None

@@ -100,7 +100,7 @@ OSCILLATION = Rule(
     curves.oscillation,
     "Lower the learning rate (--lr), or take larger batches (--batch-size).",
     {
-        "no_norm": "Leave out --no-norm: with normalized images, training is steadier.",
+        "no_norm": "Leave out --no-norm: with normalized images, the first epochs are steadier.",
         "constant_lr": "Let the rate fall (leave out --constant-lr), or begin with a lower one (--lr).",
     },
 )
@@ -128,8 +128,8 @@ OVERFITTING = Rule(
     "The validation loss does not fall any more, and the training loss falls by another "
     f"{100 * curves.GAP_GROWTH:.0f} %. With a --warmup: the validation loss rises again.",
     curves.overfitting,
-    "Compare other rates first (--lr). If they bring nothing, regularize more (--weight-decay, or --dropout where the "
-    "network has it). Other augmentations and fewer channels take a change in the code.",
+    "Try a third and three times the rate first (--lr). If they bring nothing, regularize more (--weight-decay, or "
+    "--dropout where the network has it). Other augmentations and fewer channels take a change in the code.",
     {"no_aug": "Leave out --no-aug: images that are moved and mirrored anew in every epoch are the cure."},
     unless=(STILL_FALLING, NO_CONVERGENCE),
 )

@@ -29,16 +29,22 @@ def test_each_rule_is_shown_in_a_run_that_has_it(tmp_path):
     for rule in RULES:
         text = page[rule.name.capitalize()]
         assert rule.sign in text and (rule.advice in text)
-        picture = f"plots/{guide.picture_of(rule)}.png"
-        assert (f"]({picture})" in text) == (tmp_path / picture).exists() != ("There is no picture of it here." in text)
-    assert "`task2_resnet18_no-aug`: The validation loss was lowest in epoch 8" in page["Overfitting"]
+        assert ("draws `plots/task" in text) != ("No run here shows it." in text)
+    shown = "draws `plots/task2_resnet18_no-aug.png`)*\n\n`task2_resnet18_no-aug`: The validation loss was lowest"
+    assert shown in page["Overfitting"]
     assert "`task1_simplecnn`: " in page["Good"] and "What it did" not in page["Overfitting"]
+
+
+def test_a_rule_is_shown_in_the_run_that_its_cure_changes_and_praise_in_the_best_run():
+    overfits, good = record_of(SIMPLECNN, train=to(0.1)), record_of(SIMPLECNN_RECIPE)
+    shown = guide.examples(results_of(overfits, record_of(NO_AUG, **OVERFIT), good))
+    assert shown[OVERFITTING]["run"] == "task2_resnet18_no-aug" and shown[GOOD]["run"] == "task1_simplecnn_recipe"
 
 
 def test_what_a_change_did_is_said_where_both_runs_are_there(tmp_path):
     page = guide_of(tmp_path, record_of(NO_AUG, right=780, **OVERFIT), record_of(BASELINE, right=850))
     told = (
-        "**What it did:** Without data augmentation 0.780, ResNet-18 baseline 0.850: +0.070, more than chance (±0.011)."
+        "**What it did:** Without data augmentation 0.780, ResNet-18 baseline 0.850: +0.070, more than chance (±0.010)."
     )
     assert page["Overfitting"].strip().endswith(told)
 
@@ -46,15 +52,16 @@ def test_what_a_change_did_is_said_where_both_runs_are_there(tmp_path):
 def test_an_ingredient_is_worth_what_the_test_loses_without_it():
     short = [record_of(run, right=880 + number) for number, run in enumerate(INGREDIENTS[8:])]
     whole = record_of(RESNET18_SHORT, right=890)
-    _, _, *rows = guide.ingredients(results_of(whole, *short), RESNET18_SHORT).splitlines()
+    title, _, head, _, *rows, _, missing = guide.ingredients(results_of(whole, *short)).splitlines()
+    assert title == "**ResNet-18, recipe, 10 epochs**:" and head.count("|") == rows[0].count("|")
     assert [row.split(" | ")[2:] for row in rows] == [
-        [f"0.{880 + number}", f"{1 - number / 10:+.1f}, within chance |"] for number in range(7)
+        [f"0.{880 + number}", f"{1 - number / 10:.1f}, within chance |"] for number in range(7)
     ]
     assert rows[0].startswith("| `--warmup 0` | ")
-    told = "*(Not trained yet: `python report.py --run recipe ingredients`.)*"
-    assert guide.ingredients(results_of(*short), SIMPLECNN_RECIPE) == told
+    assert missing == "*(Not trained yet: `python report.py --run recipe ingredients`.)*"
+    assert guide.ingredients(results_of(*short)) == missing
     told = "*(Not trained yet: `python report.py --run recipe`.)*"
-    assert guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS)), RESNET18_SHORT) == told
+    assert guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS))) == told
     assert but(RESNET18_SHORT, warmup=0.0) == INGREDIENTS[8]
 
 
@@ -63,7 +70,7 @@ def test_patience_is_judged_by_all_runs_of_80_epochs():
     late = record_of(NO_AUG, val_accuracy=lambda epoch: 0.5 + epoch / 1000)
     text = guide.patience(results_of(early, late))
     assert (
-        f"In the 2 runs of 80 epochs, it would have saved 0 to {80 - 20 - PATIENCE} of them, 25 in the median." in text
+        f"In the 2 runs of REPORT.md, it would have saved 0 to {80 - 20 - PATIENCE} epochs, 25 in the median." in text
     )
     assert text.endswith("cost 0.010 of validation accuracy at most, and more than 0.005 in 1 of these runs.")
     assert guide.patience(results_of()) == ""

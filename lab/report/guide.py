@@ -1,5 +1,6 @@
 """The text of GUIDE.md: guide.md, with what the records say of each rule, each ingredient, and each minute."""
 
+import math
 from collections.abc import Mapping
 from statistics import median
 
@@ -28,6 +29,7 @@ from lab.report.runs import (
     TWO_BLOCKS,
     Results,
     Task,
+    minutes_of,
 )
 from lab.schedule import best_of
 from lab.settings import flags_for, option, settings_of
@@ -43,32 +45,35 @@ CURES = {  # for a rule, a run in which it was found, and one with the change th
 
 def guide(results: Results, tasks: Mapping[str, Task]) -> str:
     """The guide in Markdown."""
+    runs = SIMPLECNN, BASELINE, *RECIPES
+    by_minutes = sorted(runs, key=lambda run: min(map(minutes_of, results[run]), default=math.inf))
     return filled(
         "guide.md",
         results,
         rules=rules(results),
-        simplecnn_ingredients=ingredients(results, SIMPLECNN_RECIPE),
-        resnet18_ingredients=ingredients(results, RESNET18_SHORT),
-        rows="\n".join(f"| {row(results, run)}" for run in (SIMPLECNN, BASELINE, *RECIPES)),
+        ingredients=ingredients(results),
+        rows="\n".join(f"| {row(results, run)}" for run in by_minutes),
         patience=patience(results),
         settings=changed_settings([tasks[run.task] for run in (SIMPLECNN, BASELINE)]),
     )
 
 
 def examples(results: Results) -> dict[Rule, dict]:
-    """For each rule, the record of a run that it applies to, if there is one: the first that shows no other rule."""
+    """For each rule, the record of a run that it applies to, if there is one.
+
+    It is the run that :data:`CURES` changes, of what is good the one with most of it, else the first that shows no
+    other rule.
+    """
     records = {record["run"]: record for run in SHOWN for record in results[run][:1]}
-    found = {name: [finding.rule for finding in diagnose(record)] for name, record in records.items()}
-    shown = {}
+    found = {name: {rule: evidence for rule, evidence, _ in diagnose(record)} for name, record in records.items()}
+    having = {rule: [name for name in records if rule in found[name]] for rule in RULES}
+    shown = {rule: ill.name for rule, (ill, _) in CURES.items() if ill.name in having[rule]}
+    if having[GOOD]:
+        shown[GOOD] = max(having[GOOD], key=lambda name: found[name][GOOD].count(";"))
     for rule in RULES:
-        having = [name for name in records if rule in found[name]]
-        if having:
-            shown[rule] = next((name for name in having if name not in shown.values()), having[0])
+        if having[rule] and rule not in shown:
+            shown[rule] = next((name for name in having[rule] if name not in shown.values()), having[rule][0])
     return {rule: records[name] for rule, name in shown.items()}
-
-
-def picture_of(rule: Rule) -> str:
-    return f"rule_{rule.name.replace(' ', '_')}"
 
 
 def rules(results: Results) -> str:
@@ -78,10 +83,10 @@ def rules(results: Results) -> str:
         lines = [f"### {rule.name.capitalize()}", rule.sign]
         if rule in shown:
             evidence = next(finding.evidence for finding in diagnose(shown[rule]) if finding.rule is rule)
-            lines.append(f"![{rule.name}: {shown[rule]['run']}](plots/{picture_of(rule)}.png)")
+            lines.append(f"![{rule.name}: {shown[rule]['run']}](plots/{shown[rule]['run']}.png)")
             lines.append(f"`{shown[rule]['run']}`: {evidence}")
         else:
-            lines.append("There is no picture of it here.")
+            lines.append("No run here shows it.")
         if rule.advice:
             lines.append(f"**What to change.** {rule.advice}{exceptions(rule)}{cured(rule, results)}")
         parts.append("\n\n".join(lines))
@@ -101,17 +106,27 @@ def cured(rule: Rule, results: Results) -> str:
     return f" **What it did:** {ill.title} {ours(results, ill)}, {cured.title} {ours(results, cured)}: {gain}."
 
 
-def ingredients(results: Results, whole: Experiment) -> str:
-    """A table: a recipe without one of its ingredients, in the order of the test accuracy; or how to train them."""
+def ingredients(results: Results) -> str:
+    """The tables of both recipes without one of their ingredients, where all of it is trained; or how to train it."""
+    recipes = SIMPLECNN_RECIPE, RESNET18_SHORT
+    tables = [table for whole in recipes if (table := without_one(results, whole))]
+    if len(tables) < len(recipes):
+        tables.append(f"*(Not trained yet: {results.training('recipe', 'ingredients')}.)*")
+    return "\n\n".join(tables)
+
+
+def without_one(results: Results, whole: Experiment) -> str:
+    """A table: a recipe without one of its ingredients, in the order of the test accuracy; "" if one is missing."""
     runs = [run for run in INGREDIENTS if run.title.startswith(f"{whole.title}, ")]
     if results.missing(whole, *runs):
-        return f"*(Not trained yet: {results.training('recipe', 'ingredients')}.)*"
-    rows = ["| in its place | validation accuracy | test accuracy | points lost in the test |", "|---|---|---|---|"]
+        return ""
+    head = "| setting changed | validation accuracy | test accuracy | points lost in the test |"
+    rows = [f"**{whole.title}**:\n", head, "|---|---|---|---|"]
     for run in sorted(runs, key=results.mean):
         taken = {name: value for name, value in run.changes.items() if name not in whole.changes}
         validation, lost = best_of(results[run][0]["history"])["val_accuracy"], difference(results, whole, run)
         chance = "within" if lost.is_chance else "more than"
-        numbers = f"{validation:.3f} | {results.mean(run):.3f} | {100 * lost.gain:+.1f}, {chance} chance"
+        numbers = f"{validation:.3f} | {results.mean(run):.3f} | {100 * lost.gain:.1f}, {chance} chance"
         rows.append(f"| `{' '.join(flags_for(taken))}` | {numbers} |")
     return "\n".join(rows)
 
@@ -128,6 +143,6 @@ def patience(results: Results) -> str:
     dear, most = sum(it > COST for it in cost), max(cost)
     return (
         f"`--patience {PATIENCE}` stops a run that gains nothing for {PATIENCE} epochs. In the {len(saved)} runs of "
-        f"80 epochs, it would have saved {min(saved)} to {max(saved)} of them, {median(saved):.0f} in the median. It "
+        f"REPORT.md, it would have saved {min(saved)} to {max(saved)} epochs, {median(saved):.0f} in the median. It "
         f"would have cost {most:.3f} of validation accuracy at most, and more than {COST:g} in {dear} of these runs."
     )

@@ -7,14 +7,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lab.curves import column
 from lab.files import ROOT
 from lab.original import BASELINE, FIGURES, NO_AUG, NO_NORM, SIMPLECNN, Experiment
 from lab.record import CLASSES, title_of
 from lab.report import chance, claims
 from lab.report.chance import from_original, ours
 from lab.report.comparisons import COMPARISONS, before_and_after, between, of_unsaid
-from lab.report.runs import BATCH128, EVIDENCE, RECIPES, TWO_BLOCKS, Results, Task
+from lab.report.runs import BATCH128, BEFORE, EVIDENCE, RECIPES, TWO_BLOCKS, Results, Task, minutes_of
 from lab.schedule import best_of
 from lab.summary import print_summary
 
@@ -116,7 +115,7 @@ def verdict(claim: str, runs: Sequence[Experiment], found: dict[int, claims.Verd
         return f"| {claim} | {figures} | open | {measured} |"
     holds = [it for _, it in found.values()]
     told = (
-        f"holds with {sum(holds)} of {len(holds)} seeds" if len(holds) > 1 else "holds" if holds[0] else "does not hold"
+        f"holds with {sum(holds)} of {len(holds)} seeds" if len(holds) > 1 else "holds" if holds[0] else "not confirmed"
     )
     measured, _ = next(iter(found.values()))
     return f"| {claim} | {figures} | {told}{' (one seed)' * (len(holds) == 1)} | {measured} |"
@@ -132,7 +131,7 @@ def cell(run: Experiment, results: Results) -> str:
     lines = [f"the original: {run.accuracy:.3f} (figure {run.figure})", results.missing(run)]
     if results[run]:
         lines = [lines[0], f"ours: **{ours(results, run)}**", str(from_original(results, run))]
-        lines.append(f"up and down by {between(claims.rough(results[run]))} an epoch")
+        lines.append(f"validation loss up and down by {between(claims.rough(results[run]))} an epoch")
     return "<br>".join(lines)
 
 
@@ -149,11 +148,11 @@ def comparison(name: str, results: Results) -> str:
 def figure(run: Experiment, results: Results) -> str:
     """The result of a run, and its curves."""
     title = f"**Figure {run.figure}: {run.title}.**"
+    there = f"the original: test accuracy {run.accuracy:.3f}{f', loss {run.loss:.3f}' if run.loss else ''}"
     if not results[run]:
-        return f"{title} *({results.missing(run)})*"
+        return f"{title} `{results.command(run)}`: {results.missing(run)} ({there})."
     record, name, words = results[run][0], results[run][0]["run"], title_of(results[run][0])
     best, seed = best_of(record["history"]), record["config"]["seed"]
-    there = f"the original: test accuracy {run.accuracy:.3f}{f', loss {run.loss:.3f}' if run.loss else ''}"
     caption = (
         f"{title} `{results.command(run, *['--seed', str(seed)] * bool(seed))}`: test accuracy "
         f"{record['test_accuracy']:.3f}, loss {record['test_loss']:.3f} ({there}); best epoch {best['epoch']}, with a "
@@ -196,17 +195,16 @@ def worst_pair(confusion: list[list[int]]) -> str:
 
 
 def conditions(results: Results) -> str:
-    """The rows of a table: every run of the page, with what its numbers depend on beside its settings."""
-    rows = []
-    for record in (record for run in (*FIGURES, BATCH128, TWO_BLOCKS, *RECIPES, *EVIDENCE) for record in results[run]):
+    """The rows of a table: every run of both pages, with what its numbers depend on beside its settings."""
+    rows, runs = [], (*FIGURES, BATCH128, TWO_BLOCKS, *RECIPES, *EVIDENCE, *BEFORE)
+    for record in (record for run in runs for record in results[run]):
         told = {
             key: over_epochs(record["environments"], key) for key in ("device", "cpu", "torch", "precision", "threads")
         }
         machine = f"{told['cpu'] if told['device'] == 'cpu' else told['device']}, torch {told['torch']}"
-        minutes = sum(column(record["history"], "seconds")) / 60
         commit = (record.get("code") or "not recorded")[: 7 if record.get("code") else None]
-        cells = f"{record['test_accuracy']:.4f}", machine, told["precision"], told["threads"], f"{minutes:.0f}", commit
-        rows.append(f"| `{record['run']}` | {' | '.join(cells)} |")
+        how = f"{machine} | {told['precision']} | {told['threads']} | {minutes_of(record):.0f} | {commit}"
+        rows.append(f"| `{record['run']}` | {record['test_accuracy']:.4f} | {how} |")
     return "\n".join(rows)
 
 

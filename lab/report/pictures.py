@@ -8,7 +8,7 @@ from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
 from lab.original import BASELINE, FIGURES, SIMPLECNN
 from lab.record import title_of
 from lab.report.chance import from_original, ours
-from lab.report.runs import RECIPES, Results
+from lab.report.runs import RECIPES, Results, minutes_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,16 +40,6 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
         draw_legend(part, pair)
 
 
-def draw_rule(figure: "Figure", record: dict) -> None:
-    """Draw loss and accuracy of a run, small: an example of what a rule finds."""
-    figure.set_figheight(2)
-    pair = learning_axes(figure, record["config"]["epochs"])
-    for axes, metric in zip(pair, TOP, strict=True):
-        draw_curve(axes, record["history"], f"train_{metric}", label="training", linestyle="--")
-        draw_curve(axes, record["history"], f"val_{metric}", label="validation")
-    draw_legend(figure, pair, ncols=2)
-
-
 def draw_minutes(figure: "Figure", results: Results) -> None:
     """Draw test accuracy over the minutes of training: what a reader gets for the time that they have."""
     figure.set_figheight(3.2)
@@ -65,10 +55,6 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
     axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
     axes.legend()
-
-
-def minutes_of(record: dict) -> float:
-    return sum(column(record["history"], "seconds")) / 60
 
 
 def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:

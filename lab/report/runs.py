@@ -135,6 +135,11 @@ class Results:
         return hashlib.sha256(json.dumps(results).encode()).hexdigest()[:8]
 
 
+def minutes_of(record: dict) -> float:
+    """The time of its training and validation."""
+    return sum(column(record["history"], "seconds")) / 60
+
+
 def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
     """Read the records of the report's runs; one of another network, or of other settings, is left out."""
     records, left_out, others = {name: [] for name in RUNS}, {}, []
