@@ -77,15 +77,20 @@ def test_patience_is_judged_by_all_runs_of_80_epochs():
 
 
 def test_minutes_are_drawn_from_the_records():
-    recipe = record_of(SIMPLECNN_RECIPE, right=870)
-    for number, epoch in enumerate(recipe["history"]):
-        epoch["seconds"] = 60.0 * (number < 30)
-    draw_minutes(figure := Figure(), results_of(record_of(BASELINE, right=850), recipe))
-    points = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    recipe = [record_of(SIMPLECNN_RECIPE, seed, right) for seed, right in enumerate((870, 872))]
+    for minutes, record in zip((30, 50), recipe, strict=True):
+        for number, epoch in enumerate(record["history"]):
+            epoch["seconds"] = 60.0 * (number < minutes)
+    draw_minutes(figure := Figure(), results_of(record_of(BASELINE, right=850), *recipe))
+    (axes,) = figure.axes
+    points = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert points == {
         "ResNet-18": [[2.0, 0.85]],
-        "SimpleCNN, recipe": [[30.0, 0.87]],
+        "SimpleCNN, recipe": [[40.0, 0.871]],
     }
+    lengths = [lines.get_segments()[0][:, 0].tolist() for lines in axes.collections]
+    assert lengths == [[2.0, 2.0], [30.0, 50.0]]  # from the fastest seed to the slowest
+    assert [text.get_text() for text in axes.texts] == ["80 epochs", "80 epochs"]
 
 
 def test_good_comes_first_and_no_rule_is_left_out():

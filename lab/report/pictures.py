@@ -1,13 +1,13 @@
 """Pictures of several runs: their curves on the same axes, and all results beside the original's."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
-from lab.curves import column
 from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
 from lab.original import BASELINE, FIGURES, SIMPLECNN
 from lab.record import title_of
-from lab.report.chance import from_original, ours
+from lab.report.chance import from_original
 from lab.report.runs import RECIPES, Results, minutes_of
 
 if TYPE_CHECKING:
@@ -41,16 +41,24 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
 
 
 def draw_minutes(figure: "Figure", results: Results) -> None:
-    """Draw test accuracy over the minutes of training: what a reader gets for the time that they have."""
+    """Draw test accuracy over the minutes of training: what a reader gets for the time that they have.
+
+    A line leads from the fastest seed to the slowest.
+    """
     figure.set_figheight(3.2)
     axes = figure.subplots()
     for number, (title, runs) in enumerate(MINUTES.items()):
-        records = sorted((it for run in runs for it in results[run]), key=minutes_of)
-        if records:
-            how = {"color": COLOURS[number % 2], "fillstyle": "full" if number > 1 else "none", "markersize": 5}
-            minutes = [minutes_of(it) for it in records]
-            axes.plot(minutes, column(records, "test_accuracy"), "os^D"[number], label=title, **how)
-    axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log")
+        trained = [run for run in runs if results[run]]
+        took = [[minutes_of(record) for record in results[run]] for run in trained]
+        points = [(median(minutes), results.mean(run)) for minutes, run in zip(took, trained, strict=True)]
+        style = {"color": COLOURS[number % 2], "fillstyle": "full" if number > 1 else "none", "markersize": 5}
+        if points:
+            axes.plot(*zip(*points, strict=True), "os^D"[number], label=title, **style)
+        for (at, accuracy), minutes, run in zip(points, took, trained, strict=True):
+            axes.hlines(accuracy, min(minutes), max(minutes), color=style["color"], linewidth=0.8)
+            epochs = f"{len(results[run][0]['history'])} epochs"
+            axes.annotate(epochs, (at, accuracy), (4, -9), textcoords="offset points", color="0.4")
+    axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log", ymargin=0.12)
     axes.set_xticks((minutes := [3, 5, 10, 20, 30, 60, 120, 240]), map(str, minutes), minor=False)
     axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
@@ -71,27 +79,17 @@ def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
 
 
 def draw_results(figure: "Figure", results: Results) -> None:
-    """Draw the original's test accuracies beside ours; a bar is what chance may part them by."""
-    figure.set_figheight(3)
-    axes, ours_colour = figure.subplots(), COLOURS[0]
-
-    def write(row: float, points: int, text: str, colour: str) -> None:
-        """Write right of the axes, at the height of a row."""
-        beside = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
-        axes.annotate(text, (1, row), (points, 0), color=colour, annotation_clip=False, **beside)
-
-    write(-1, 6, "◇ original", "0.4")
-    write(-1, 60, "● ours, ├┤ chance", ours_colour)
-    for row, run in enumerate(FIGURES):
-        write(row, 6, f"{run.accuracy:.3f}", "0.4")
-        write(
-            row, 60, ours(results, run) if results[run] else "not trained yet", ours_colour if results[run] else "0.7"
-        )
-        if results[run]:
-            here, chance = results.mean(run), from_original(results, run).chance
-            axes.plot([run.accuracy, here], [row, row], color="0.7", linewidth=3)
-            axes.errorbar(here, row, xerr=chance, fmt="o", color=ours_colour, capsize=3, markersize=4, zorder=3)
-        axes.plot(run.accuracy, row, "D", markersize=8, markerfacecolor="none", color="0.4", zorder=4)
-    axes.set_yticks(range(len(FIGURES)), [f"Figure {run.figure}: {run.title}" for run in FIGURES])
+    """Draw the original's test accuracies, and ours with what chance may part the two by."""
+    figure.set_figheight(3.2)
+    axes, rows = figure.subplots(), range(len(FIGURES))
+    original = [run.accuracy for run in FIGURES]
+    axes.plot(original, rows, "D", markersize=9, markerfacecolor="none", color="0.4", label="the original", zorder=4)
+    trained = [row for row in rows if results[FIGURES[row]]]
+    here = [results.mean(FIGURES[row]) for row in trained]
+    chance = [from_original(results, FIGURES[row]).chance for row in trained]
+    how = {"color": COLOURS[0], "capsize": 3, "markersize": 4, "label": "ours, and what chance may do"}
+    axes.errorbar(here, trained, xerr=chance, fmt="o", **how)
+    axes.set_yticks(rows, [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
     axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)
