@@ -66,17 +66,13 @@ def roughness(values: Sequence[float]) -> float:
     return median(off) if off else 0.0  # a median: neither the bend at the beginning nor a wild epoch counts
 
 
-def roughest(values: Sequence[float]) -> tuple[float, int]:
-    """The highest roughness over :data:`STAGE` epochs in a row, or all, and how many epochs come before them."""
-    rough = [roughness(values[start : start + STAGE]) for start in range(max(len(values) - STAGE, 0) + 1)]
-    return max(rough), rough.index(max(rough))
+def roughness_of_stages(values: Sequence[float]) -> list[float]:
+    """The roughness of all :data:`STAGE` epochs in a row: of the first ones, of those one epoch later, and so on."""
+    return [roughness(values[start : start + STAGE]) for start in range(max(len(values) - STAGE, 0) + 1)]
 
 
 def levels_off_at(losses: Sequence[float]) -> int:
-    """The epoch, counted from 1, from which on a loss gains nothing any more.
-
-    It gains where its median over :data:`STAGE` epochs falls by more than :data:`GAIN` and twice its roughness.
-    """
+    """The epoch from which on no median over :data:`STAGE` is lower by :data:`GAIN` and twice the roughness."""
     last_start = max(len(losses) - STAGE, 0)
     medians = [median(losses[start : start + STAGE]) for start in range(last_start + 1)]  # one lucky epoch is no gain
     for start, loss in enumerate(smooth(losses)):
@@ -117,10 +113,10 @@ def cut_short(curves: Curves) -> str | None:
 
 
 def oscillation(curves: Curves) -> str | None:
-    (worst, before), (_, images) = roughest(curves.val), images_of(curves.settings)
-    first, end = curves.full_size[before]["epoch"], 100 * roughness(curves.val[-STAGE:])
+    rough, (_, images) = roughness_of_stages(curves.val), images_of(curves.settings)
+    first = curves.full_size[rough.index(worst := max(rough))]["epoch"]
     moves = f"Between epochs {first} and {first + STAGE - 1} the validation loss goes up and down by"
-    evidence = f"{moves} {100 * worst:.0f} % an epoch; in the last {STAGE} epochs by {end:.0f} %."
+    evidence = f"{moves} {100 * worst:.0f} % an epoch; in the last {STAGE} epochs by {100 * rough[-1]:.0f} %."
     return evidence if worst > ROUGH * math.sqrt(5000 / images) else None  # on fewer images, chance moves it more
 
 
@@ -156,8 +152,8 @@ def overfitting(curves: Curves) -> str | None:
         fell = f"the training loss has fallen from {first['train_loss']:.2f} to {last['train_loss']:.2f}"
         moved = f"{first['val_loss']:.2f} then, {lowest['val_loss']:.2f} at its lowest (epoch {lowest['epoch']})"
         evidence = f"Since epoch {first['epoch']} {fell}, and the validation loss has hardly moved: {moved}"
-        cycle = curves.settings.warmup  # towards its end, the training loss always falls far
-        return None if cycle else f"{evidence}, {last['val_loss']:.2f} at the end."
+        evidence += f", {last['val_loss']:.2f} at the end."
+        return None if curves.settings.warmup else evidence  # in a cycle, the training loss always falls far
     turned = f"The validation loss was lowest in epoch {lowest['epoch']}: {lowest['val_loss']:.2f}"
     ends = f"At the end they are {last['val_loss']:.2f} and {last['train_loss']:.2f}."
     evidence = f"{turned}, with a training loss of {lowest['train_loss']:.2f}. {ends}"
@@ -217,8 +213,7 @@ def validation_better(curves: Curves) -> str | None:
 
 
 def test_better(curves: Curves) -> str | None:
-    settings, test, best = curves.settings, curves.test_accuracy, best_of(curves.history)
-    val = best["val_accuracy"]
+    settings, test, val = curves.settings, curves.test_accuracy, best_of(curves.history)["val_accuracy"]
     chance = 2 * math.sqrt(2 * test * (1 - test) / images_of(settings)[1])  # two standard errors, of a difference
     better = test - val > chance and settings.validation != "plain" and not settings.no_aug
     numbers = f"Test accuracy is {test:.3f}, and the highest validation accuracy {val:.3f}. That is no mistake:"

@@ -100,7 +100,7 @@ OSCILLATION = Rule(
     curves.oscillation,
     "Lower the learning rate (--lr), or take larger batches (--batch-size).",
     {
-        "no_norm": "Leave out --no-norm: with normalized images, the first epochs are steadier.",
+        "no_norm": "Leave out --no-norm: it may be what makes the first epochs unsteady.",
         "constant_lr": "Let the rate fall (leave out --constant-lr), or begin with a lower one (--lr).",
     },
 )

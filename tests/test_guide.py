@@ -10,7 +10,7 @@ from lab.diagnosis import GOOD, OVERFITTING, RULES
 from lab.original import BASELINE, NO_AUG, SIMPLECNN
 from lab.report import guide
 from lab.report.pictures import draw_minutes
-from lab.report.runs import INGREDIENTS, RESNET18_SHORT, SIMPLECNN_RECIPE, but
+from lab.report.runs import INGREDIENTS, RESNET18_SHORT, SIMPLECNN_RECIPE, TWO_BLOCKS, but
 
 
 def sections(page):
@@ -36,9 +36,22 @@ def test_each_rule_is_shown_in_a_run_that_has_it(tmp_path):
 
 
 def test_a_rule_is_shown_in_the_run_that_its_cure_changes_and_praise_in_the_best_run():
-    overfits, good = record_of(SIMPLECNN, train=to(0.1)), record_of(SIMPLECNN_RECIPE)
-    shown = guide.examples(results_of(overfits, record_of(NO_AUG, **OVERFIT), good))
+    underfits, good = record_of(SIMPLECNN, train=to(0.6)), record_of(SIMPLECNN_RECIPE)
+    shown = guide.examples(results_of(underfits, record_of(NO_AUG, **OVERFIT), good))
     assert shown[OVERFITTING]["run"] == "task2_resnet18_no-aug" and shown[GOOD]["run"] == "task1_simplecnn_recipe"
+
+
+def test_the_picture_of_a_third_task_is_drawn_by_its_script(tmp_path):
+    page = guide_of(tmp_path, record_of(TWO_BLOCKS, **OVERFIT))
+    assert "*(its script with `--resume` draws `plots/two_blocks.png`)*" in page["Overfitting"]
+
+
+def test_the_commands_come_in_the_order_of_their_minutes(tmp_path):
+    slow, fast = record_of(SIMPLECNN), record_of(BASELINE)
+    slow["history"][0]["seconds"] = 3600.0
+    page = guide_of(tmp_path, slow, fast)["What an hour buys"]
+    commands = [line.split("`")[1].split(" --output")[0] for line in page.splitlines() if line.startswith("| `")]
+    assert commands[:2] == ["python task2_resnet18.py", "python task1_simplecnn.py"]
 
 
 def test_what_a_change_did_is_said_where_both_runs_are_there(tmp_path):
@@ -58,27 +71,28 @@ def test_an_ingredient_is_worth_what_the_test_loses_without_it():
         [f"0.{880 + number}", f"{1 - number / 10:.1f}, within chance |"] for number in range(7)
     ]
     assert rows[0].startswith("| `--warmup 0` | ")
-    assert missing == "*(Not trained yet: `python report.py --run recipe ingredients`.)*"
-    assert guide.ingredients(results_of(*short)) == missing
-    told = "*(Not trained yet: `python report.py --run recipe`.)*"
-    assert guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS))) == told
+    training = "`python report.py --run recipe ingredients` trains what is missing.)*"
+    assert missing == f"*(There are not all records yet of SimpleCNN, recipe: {training}"
+    of_both = "SimpleCNN, recipe and of ResNet-18, recipe, 10 epochs"
+    assert guide.ingredients(results_of(*short)) == f"*(There are not all records yet of {of_both}: {training}"
+    told = guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS)))
+    assert f"of {of_both}: `python report.py --run recipe` trains" in told
     assert but(RESNET18_SHORT, warmup=0.0) == INGREDIENTS[8]
 
 
-def test_patience_is_judged_by_all_runs_of_80_epochs():
+def test_patience_is_judged_by_all_runs_with_the_originals_settings():
     early = record_of(BASELINE, val_accuracy=lambda epoch: min(0.04 * epoch, 0.8) + 0.01 * (epoch == 60))
     late = record_of(NO_AUG, val_accuracy=lambda epoch: 0.5 + epoch / 1000)
-    text = guide.patience(results_of(early, late))
-    assert (
-        f"In the 2 runs of REPORT.md, it would have saved 0 to {80 - 20 - PATIENCE} epochs, 25 in the median." in text
-    )
+    text = guide.patience(results_of(early, late, record_of(SIMPLECNN_RECIPE)))
+    assert " In the 2 runs with the original's settings (" in text
+    assert f"128, two blocks), it would have saved 0 to {80 - 20 - PATIENCE} epochs, 25 in the median." in text
     assert text.endswith("cost 0.010 of validation accuracy at most, and more than 0.005 in 1 of these runs.")
     assert guide.patience(results_of()) == ""
 
 
 def test_minutes_are_drawn_from_the_records():
-    recipe = [record_of(SIMPLECNN_RECIPE, seed, right) for seed, right in enumerate((870, 872))]
-    for minutes, record in zip((30, 50), recipe, strict=True):
+    recipe = [record_of(SIMPLECNN_RECIPE, seed, right) for seed, right in enumerate((870, 872, 871))]
+    for minutes, record in zip((30, 50, 60), recipe, strict=True):
         for number, epoch in enumerate(record["history"]):
             epoch["seconds"] = 60.0 * (number < minutes)
     draw_minutes(figure := Figure(), results_of(record_of(BASELINE, right=850), *recipe))
@@ -86,10 +100,10 @@ def test_minutes_are_drawn_from_the_records():
     points = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert points == {
         "ResNet-18": [[2.0, 0.85]],
-        "SimpleCNN, recipe": [[40.0, 0.871]],
+        "SimpleCNN, recipe": [[50.0, 0.871]],
     }
     lengths = [lines.get_segments()[0][:, 0].tolist() for lines in axes.collections]
-    assert lengths == [[2.0, 2.0], [30.0, 50.0]]  # from the fastest seed to the slowest
+    assert lengths == [[30.0, 60.0]]  # from the fastest seed to the slowest
     assert [text.get_text() for text in axes.texts] == ["80 epochs", "80 epochs"]
 
 

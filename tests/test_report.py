@@ -41,10 +41,10 @@ from lab.original import (
 from lab.record import title_of
 from lab.report import comparisons
 from lab.report.chance import STUDENT, Difference, difference, is_reproduced
-from lab.report.claims import CLAIMS
+from lab.report.claims import CLAIMS, resnet18_is_steady
 from lab.report.pages import conditions, only_true
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
-from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
+from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, INGREDIENTS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
 from task1_simplecnn import SimpleCNN
 
 NAMES = [  # in the order of the original's figures
@@ -482,6 +482,8 @@ def test_what_is_said_of_steadiness_holds_for_all_seeds(with_, without, verdict)
     baseline = [record_of(BASELINE, seed, val=rough(to(0.5), swing)) for seed, swing in enumerate(with_)]
     text = conclusion("normalization", *baseline, record_of(NO_NORM, val=rough(to(0.5), without)))
     assert f" Early training {verdict} with it: in the first 20 epochs, " in text
+    accuracy = {0.04: "9.0 %", 0.01: "2.3 %"}[without]
+    assert re.search(rf" without; the validation accuracy by .* % and {accuracy}\. \(\*Clearly\* ", text)
 
 
 def test_what_is_said_of_augmentation_follows_the_numbers():
@@ -530,8 +532,11 @@ def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_lay
     for number, which in enumerate(UNSAID):
         low = f"0.{500 + number} {highest}" if number < 4 else "not run"
         assert f"| {which} | {low} | 0.{504 + number} {highest} |\n" in page
-    assert "| 5, Step LR with initial value 0.01 | 0.715 | 0.8305 ± 0.0007 (n = 2) | 0.700 |\n" in page
-    assert "| 2, ResNet-18 baseline | 0.853 | 0.840 | 0.850, reproduced |\n" in page
+    two = "0.8305 ± 0.0007 (n = 2): +0.116, more than chance (±0.009) | 0.700: -0.015, more than chance (±0.010)"
+    assert f"| 5, Step LR with initial value 0.01 | 0.715 | {two} |\n" in page
+    chance = "{}, {} chance (±0.010)".format
+    two = f"0.840: {chance('-0.013', 'more than')} | 0.850: {chance('-0.003', 'within')}"
+    assert f"| 2, ResNet-18 baseline | 0.853 | {two} |\n" in page
     assert "| 9, Constant LR 0.0001 | 0.820 | not trained yet | not trained yet |\n" in page
 
 
@@ -561,11 +566,15 @@ def test_each_run_is_told_with_its_conditions_and_those_of_its_epochs():
     first, second = record_of(BASELINE), record_of(NO_NORM, 1) | {"code": "0123456789-dirty"}
     first["environments"].append(first["environments"][0] | {"from_epoch": 31, "threads": 1, "cpu": "EPYC"})
     second["environments"][0] |= {"precision": "bfloat16", "device": "cuda (H200)"}
-    assert conditions(results_of(first, second)).splitlines() == [
+    *rows, ingredient, before = conditions(
+        results_of(record_of(BEFORE[1]), first, second, record_of(INGREDIENTS[1]))
+    ).splitlines()
+    assert rows == [
         "| `task2_resnet18` | 0.8000 | not recorded, EPYC (from epoch 31 on), torch 2.14.1 | float32 | "
         "2, 1 (from epoch 31 on) | 2 | not recorded |",
         "| `task2_resnet18_no-norm_seed1` | 0.8000 | cuda (H200), torch 2.14.1 | bfloat16 | 2 | 2 | 0123456 |",
     ]
+    assert f"`{INGREDIENTS[1].name}`" in ingredient and f"`{BEFORE[1].name}`" in before
 
 
 def test_the_tables_of_the_recipes_are_those_of_the_scripts_and_of_the_records():
@@ -730,6 +739,12 @@ FAILS = {
     "low_constant_is_slow": HOLDS["low_constant_is_slow"][::-1],
     "reaches_85": [{"right": 849}],
 }
+
+
+def test_a_run_is_as_steady_as_its_roughest_ten_epochs():
+    early = record_of(BASELINE, val=lambda epoch: 0.5 * (1 + 0.05 * (-1) ** epoch * (epoch <= 12)))
+    measured = "validation loss up and down: 10.0 % in its roughest 10 epochs (limit: 7.0 %)"
+    assert resnet18_is_steady(early) == (measured, False)
 
 
 @pytest.mark.parametrize(("claim", "runs", "check"), CLAIMS)

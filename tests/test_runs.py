@@ -748,6 +748,7 @@ def test_the_curves_of_all_runs_have_the_same_axes_whatever_they_show():
     common.draw_curves(figure := Figure(), record)
     assert figure.get_suptitle() == "ResNet-18, learning rate 0.01, constant rate, seed 3"
     loss, accuracy = figure.axes
+    assert [line.get_label() for line in accuracy.lines if line.get_linestyle() == "--"] == ["training"]
     assert loss.get_xlim() == accuracy.get_xlim() == (0, 61)
     assert (loss.get_ylim(), accuracy.get_ylim()) == ((0, 2.5), (0, 1))
     common.draw_curves(with_test := Figure(), record | {"test_loss": 3.5, "test_accuracy": 0.1})

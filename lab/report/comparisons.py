@@ -19,7 +19,7 @@ from lab.original import (
     SIMPLECNN,
     Experiment,
 )
-from lab.report.chance import Difference, chance, difference, from_original, is_reproduced, ours
+from lab.report.chance import Difference, chance, difference, from_original, ours
 from lab.report.claims import EARLY, LATE, ROUGHER, findings, late, normalization_steadies, rough
 from lab.report.runs import BATCH128, BEFORE, EVIDENCE, TWO_BLOCKS, UNSAID, Results, Task, minutes_of, unsaid
 from lab.schedule import best_of
@@ -132,7 +132,7 @@ def before_and_after(results: Results) -> str:
     def cell(run: Experiment, ran: Experiment) -> str:
         if not results[ran]:
             return results.missing(ran)
-        return ours(results, ran) + ", reproduced" * is_reproduced(from_original(results, run, ran))
+        return f"{ours(results, ran)}: {from_original(results, run, ran)}"
 
     return "\n".join(
         f"| {run.figure}, {run.title} | {run.accuracy:.3f} | {cell(run, before)} | {cell(run, run)} |"

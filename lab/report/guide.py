@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from statistics import median
+from statistics import mean, median
 
 from lab.curves import COST, PATIENCE, patient_until
 from lab.diagnosis import (
@@ -17,7 +17,7 @@ from lab.diagnosis import (
 )
 from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, SIMPLECNN, Experiment
 from lab.report.chance import difference, ours
-from lab.report.comparisons import changed_settings, row
+from lab.report.comparisons import changed_settings, highest, row
 from lab.report.pages import filled
 from lab.report.runs import (
     BATCH128,
@@ -46,7 +46,7 @@ CURES = {  # for a rule, a run in which it was found, and one with the change th
 def guide(results: Results, tasks: Mapping[str, Task]) -> str:
     """The guide in Markdown."""
     runs = SIMPLECNN, BASELINE, *RECIPES
-    by_minutes = sorted(runs, key=lambda run: min(map(minutes_of, results[run]), default=math.inf))
+    by_minutes = sorted(runs, key=lambda run: median(map(minutes_of, results[run])) if results[run] else math.inf)
     return filled(
         "guide.md",
         results,
@@ -61,15 +61,16 @@ def guide(results: Results, tasks: Mapping[str, Task]) -> str:
 def examples(results: Results) -> dict[Rule, dict]:
     """For each rule, the record of a run that it applies to, if there is one.
 
-    It is the run that :data:`CURES` changes, of what is good the one with most of it, else the first that shows no
-    other rule.
+    It is the run that :data:`CURES` changes; of what is good, one that leaves nothing to change; else the first that is
+    no other rule's example.
     """
     records = {record["run"]: record for run in SHOWN for record in results[run][:1]}
     found = {name: {rule: evidence for rule, evidence, _ in diagnose(record)} for name, record in records.items()}
     having = {rule: [name for name in records if rule in found[name]] for rule in RULES}
-    shown = {rule: ill.name for rule, (ill, _) in CURES.items() if ill.name in having[rule]}
+    ill = {rule: record["run"] for rule, (run, _) in CURES.items() for record in results[run][:1]}
+    shown = {rule: name for rule, name in ill.items() if name in having[rule]}
     if having[GOOD]:
-        shown[GOOD] = max(having[GOOD], key=lambda name: found[name][GOOD].count(";"))
+        shown[GOOD] = min(having[GOOD], key=lambda name: sum(bool(rule.advice) for rule in found[name]))
     for rule in RULES:
         if having[rule] and rule not in shown:
             shown[rule] = next((name for name in having[rule] if name not in shown.values()), having[rule][0])
@@ -99,9 +100,11 @@ def exceptions(rule: Rule) -> str:
 
 def cured(rule: Rule, results: Results) -> str:
     """What the advice of a rule did to the test accuracy in two of our runs; empty where there are none."""
-    if rule not in CURES or not all(results[run] for run in CURES[rule]):
+    if rule not in CURES:
         return ""
     ill, cured = CURES[rule]
+    if not results[cured] or not any(it.rule is rule for record in results[ill][:1] for it in diagnose(record)):
+        return ""
     gain = difference(results, cured, ill)
     return f" **What it did:** {ill.title} {ours(results, ill)}, {cured.title} {ours(results, cured)}: {gain}."
 
@@ -109,10 +112,11 @@ def cured(rule: Rule, results: Results) -> str:
 def ingredients(results: Results) -> str:
     """The tables of both recipes without one of their ingredients, where all of it is trained; or how to train it."""
     recipes = SIMPLECNN_RECIPE, RESNET18_SHORT
-    tables = [table for whole in recipes if (table := without_one(results, whole))]
-    if len(tables) < len(recipes):
-        tables.append(f"*(Not trained yet: {results.training('recipe', 'ingredients')}.)*")
-    return "\n\n".join(tables)
+    tables = {whole.title: without_one(results, whole) for whole in recipes}
+    if missing := " and of ".join(title for title, table in tables.items() if not table):
+        training = results.training("recipe", "ingredients")
+        tables["missing"] = f"*(There are not all records yet of {missing}: {training} trains what is missing.)*"
+    return "\n\n".join(filter(None, tables.values()))
 
 
 def without_one(results: Results, whole: Experiment) -> str:
@@ -124,9 +128,9 @@ def without_one(results: Results, whole: Experiment) -> str:
     rows = [f"**{whole.title}**:\n", head, "|---|---|---|---|"]
     for run in sorted(runs, key=results.mean):
         taken = {name: value for name, value in run.changes.items() if name not in whole.changes}
-        validation, lost = best_of(results[run][0]["history"])["val_accuracy"], difference(results, whole, run)
-        chance = "within" if lost.is_chance else "more than"
-        numbers = f"{validation:.3f} | {results.mean(run):.3f} | {100 * lost.gain:.1f}, {chance} chance"
+        validation, lost = mean(map(highest, results[run])), difference(results, whole, run)
+        points, chance = round(100 * lost.gain, 1) + 0.0, "within" if lost.is_chance else "more than"  # no -0.0
+        numbers = f"{validation:.3f} | {results.mean(run):.3f} | {points:.1f}, {chance} chance"
         rows.append(f"| `{' '.join(flags_for(taken))}` | {numbers} |")
     return "\n".join(rows)
 
@@ -142,7 +146,8 @@ def patience(results: Results) -> str:
         return ""
     dear, most = sum(it > COST for it in cost), max(cost)
     return (
-        f"`--patience {PATIENCE}` stops a run that gains nothing for {PATIENCE} epochs. In the {len(saved)} runs of "
-        f"REPORT.md, it would have saved {min(saved)} to {max(saved)} epochs, {median(saved):.0f} in the median. It "
+        f"`--patience {PATIENCE}` stops a run that gains nothing for {PATIENCE} epochs. In the {len(saved)} runs with "
+        "the original's settings (figures 1 to 9, batches of 128, two blocks), "
+        f"it would have saved {min(saved)} to {max(saved)} epochs, {median(saved):.0f} in the median. It "
         f"would have cost {most:.3f} of validation accuracy at most, and more than {COST:g} in {dear} of these runs."
     )

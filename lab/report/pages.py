@@ -2,18 +2,20 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lab import curves
 from lab.files import ROOT
 from lab.original import BASELINE, FIGURES, NO_AUG, NO_NORM, SIMPLECNN, Experiment
 from lab.record import CLASSES, title_of
 from lab.report import chance, claims
 from lab.report.chance import from_original, ours
 from lab.report.comparisons import COMPARISONS, before_and_after, between, of_unsaid
-from lab.report.runs import BATCH128, BEFORE, EVIDENCE, RECIPES, TWO_BLOCKS, Results, Task, minutes_of
+from lab.report.runs import Results, Task, minutes_of
 from lab.schedule import best_of
 from lab.summary import print_summary
 
@@ -47,7 +49,7 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
         "before_and_after": before_and_after(results),
         "conditions": conditions(results),
     }
-    return filled("report.md", results, chance=chance, limits=claims, **parts)
+    return filled("report.md", results, chance=chance, limits=claims, curves=curves, **parts)
 
 
 def filled(template: str, results: Results, **parts: object) -> str:
@@ -58,7 +60,8 @@ def filled(template: str, results: Results, **parts: object) -> str:
     plot = f"`python report.py --plot{results.place}`"
     for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
         if not (results.output_dir / path).exists():
-            drawn_by = "its script with `--resume`" if path.startswith("plots/task") else plot
+            of_runs = re.match(r"plots/(results|minutes|silent_channels|compare_\w+)\.png", path)
+            drawn_by = plot if of_runs else "its script with `--resume`"
             text = text.replace(picture, f"*({drawn_by} draws `{path}`)*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
 
@@ -195,12 +198,10 @@ def worst_pair(confusion: list[list[int]]) -> str:
 
 
 def conditions(results: Results) -> str:
-    """The rows of a table: every run of both pages, with what its numbers depend on beside its settings."""
-    rows, runs = [], (*FIGURES, BATCH128, TWO_BLOCKS, *RECIPES, *EVIDENCE, *BEFORE)
-    for record in (record for run in runs for record in results[run]):
-        told = {
-            key: over_epochs(record["environments"], key) for key in ("device", "cpu", "torch", "precision", "threads")
-        }
+    """The rows of a table: every run, with what its numbers depend on beside its settings."""
+    rows, keys = [], ("device", "cpu", "torch", "precision", "threads")
+    for record in itertools.chain(*results.records.values()):
+        told = {key: over_epochs(record["environments"], key) for key in keys}
         machine = f"{told['cpu'] if told['device'] == 'cpu' else told['device']}, torch {told['torch']}"
         commit = (record.get("code") or "not recorded")[: 7 if record.get("code") else None]
         how = f"{machine} | {told['precision']} | {told['threads']} | {minutes_of(record):.0f} | {commit}"

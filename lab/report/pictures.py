@@ -55,7 +55,8 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), "os^D"[number], label=title, **style)
         for (at, accuracy), minutes, run in zip(points, took, trained, strict=True):
-            axes.hlines(accuracy, min(minutes), max(minutes), color=style["color"], linewidth=0.8)
+            if len(minutes) > 1:
+                axes.hlines(accuracy, min(minutes), max(minutes), color=style["color"], linewidth=0.8)
             epochs = f"{len(results[run][0]['history'])} epochs"
             axes.annotate(epochs, (at, accuracy), (4, -9), textcoords="offset points", color="0.4")
     axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log", ymargin=0.12)
