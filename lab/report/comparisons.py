@@ -6,22 +6,21 @@ from statistics import mean
 
 from lab import diagnosis
 from lab.curves import column, percent
-from lab.original import (
-    BASELINE,
-    CONSTANT,
-    FIGURES,
-    HIGH,
-    HIGH_CONSTANT,
-    LOW,
-    LOW_CONSTANT,
-    NO_AUG,
-    NO_NORM,
-    SIMPLECNN,
-    Experiment,
-)
+from lab.original import BASELINE, CONSTANT, FIGURES, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
 from lab.report.chance import Difference, chance, difference, from_original, ours
 from lab.report.claims import EARLY, LATE, ROUGHER, findings, late, normalization_steadies, rough
-from lab.report.runs import BATCH128, BEFORE, EVIDENCE, TWO_BLOCKS, UNSAID, Results, Task, minutes_of, unsaid
+from lab.report.runs import (
+    BATCH128,
+    BEFORE,
+    EVIDENCE,
+    TWO_BLOCKS,
+    UNSAID,
+    Experiment,
+    Results,
+    Task,
+    minutes_of,
+    unsaid,
+)
 from lab.schedule import best_of
 from lab.settings import Settings, flags_for, option, settings_of, value_text
 
