@@ -139,10 +139,10 @@ UNDERFITTING = Rule(
     f"before, and between {curves.FITTED:.2f} and {curves.HALF:.2f}, a fifth and half of what guessing costs; and "
     f"there is neither *{STILL_FALLING.name}* nor *{OVERFITTING.name}*.",
     curves.underfitting,
-    "The network could learn more. Begin with a higher rate (--lr), or let it fall later (--constant-lr shows how far "
-    "this rate gets). If that brings nothing, regularize and augment less (--dropout, --weight-decay, --rotation). "
-    "More channels take a change in the code.",
-    {"constant_lr": "Begin with a higher rate (--lr). If the losses then jump about, leave out --constant-lr."},
+    "The network could learn more. Try a third and three times the rate (--lr), and less --weight-decay, which holds a "
+    "network down most where the rate is high. If they bring nothing, augment and regularize less (--rotation, "
+    "--dropout). More channels take a change in the code.",
+    {"constant_lr": "Let the rate fall (leave out --constant-lr), and try a third and three times the rate (--lr)."},
     unless=(STILL_FALLING, NO_CONVERGENCE, OVERFITTING),
     in_cycle=False,
 )

@@ -258,7 +258,7 @@ def test_what_is_printed_fits_eighty_columns(capsys):
     assert max(map(len, printed.splitlines())) <= 80
     starts = ["Good", "Underfitting", "Plateau", "Validation better than training", "Test better than validation"]
     assert re.findall(r"^(\w[\w ]*): ", printed, re.MULTILINE) == starts
-    assert printed.count("Begin with a higher rate (--lr)") == 1
+    assert printed.count("The network could learn more.") == 1
     print_reading(record_of(HEALTHY[:3]))
     assert capsys.readouterr().out.startswith("Too short to read: 3 of at least 10 epochs. Train for more --epochs")
 

@@ -15,7 +15,7 @@ from lab.diagnosis import (
     Rule,
     diagnose,
 )
-from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, SIMPLECNN, Experiment
+from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, NO_AUG, SIMPLECNN, Experiment
 from lab.report.chance import difference, ours
 from lab.report.comparisons import changed_settings, highest, row
 from lab.report.pages import filled
@@ -39,7 +39,7 @@ CURES = {  # for a rule, a run in which it was found, and one with the change th
     OSCILLATION: (HIGH_CONSTANT, HIGH),
     NO_CONVERGENCE: (HIGH_CONSTANT, HIGH),
     OVERFITTING: (NO_AUG, BASELINE),
-    UNDERFITTING: (LOW, LOW_CONSTANT),
+    UNDERFITTING: (HIGH, BASELINE),
 }
 
 

@@ -68,15 +68,15 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
 
 def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
     """Draw, for each batch normalization of a network, the share of its channels that have next to no scale."""
-    figure.set_figheight(3)
+    figure.set_figheight(3.6)
     axes = figure.subplots()
     for record, marker, colour in zip(records, "os^", COLOURS, strict=False):
-        silent = record["silent_channels"]
-        axes.plot(silent.keys(), silent.values(), marker=marker, markersize=4, color=colour, label=title_of(record))
-    axes.set(ylabel="share of channels", ylim=(-0.03, 1.03))
+        silent, rate = record["silent_channels"], f"from a rate of {record['config']['lr']:g}"
+        axes.plot(silent.keys(), silent.values(), marker=marker, markersize=4, color=colour, label=rate)
+    axes.set(ylabel="share of silent channels", ylim=(-0.03, 1.03))
     axes.tick_params("x", rotation=90)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=3)
 
 
 def draw_results(figure: "Figure", results: Results) -> None:
