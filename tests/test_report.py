@@ -190,7 +190,7 @@ def test_seeds_are_averaged_and_compared_with_the_original(tmp_path):
     assert f"| 2, ResNet-18 baseline | 0.853 | **{ours}** | {difference} | yes |" in page
     assert f"`python task2_resnet18.py --no-norm --seed 3 --output-dir {tmp_path}`" in page
     assert "accuracies, we have measured two, and reproduced two." in page
-    assert Image.open(tmp_path / "plots" / "results.png").size == (1259, 600)  # 16 cm at 200 dpi
+    assert Image.open(tmp_path / "plots" / "results.png").size == (1259, 640)  # 16 cm at 200 dpi
     results = report.collect(tmp_path, report.TASKS)
     assert [record["config"]["seed"] for record in results[BASELINE]] == [0, 1, 2, 11]
 
