@@ -97,9 +97,9 @@ def draw_curve(axes: "Axes", history: Sequence[dict], metric: str, **style: obje
         axes.plot(above, [top] * len(above), "^", label="above the axis", **style)
 
 
-def draw_legend(figure: "Figure | SubFigure", pair: Sequence["Axes"], **style: object) -> None:
-    """Draw one legend below both axes, of what is in one or the other."""
-    entries = {label: handle for axes in pair for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+def draw_legend(figure: "Figure | SubFigure", axes: Sequence["Axes"], **style: object) -> None:
+    """Draw one legend below all axes, of what is in any of them, each label once."""
+    entries = {label: handle for it in axes for handle, label in zip(*it.get_legend_handles_labels(), strict=True)}
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", **style)
 
 

@@ -13,7 +13,7 @@ from lab.original import BASELINE, CONSTANT, HIGH, HIGH_CONSTANT, LOW, LOW_CONST
 from lab.report.runs import Experiment
 from lab.schedule import best_of
 
-NOISE = 0.015  # of accuracy: two standard errors of a difference between two on 5,000 images, as lab/curves.py has it
+NOISE = 0.015  # of accuracy: two standard errors of the difference of two accuracies, each on 5,000 images
 CLEARLY = 1.25  # times as much: less may be chance, with one run of each
 ROUGHER = 1.9  # times as rough: between seeds of the baseline, in their first 20 epochs, it is 1.5 to 2.8
 FLOOR = 1.05  # times the lowest validation loss: up to this, a loss is still near it

@@ -113,10 +113,11 @@ def ingredients(results: Results) -> str:
     """The tables of both recipes without one of their ingredients, where all of it is trained; or how to train it."""
     recipes = SIMPLECNN_RECIPE, RESNET18_SHORT
     tables = {whole.title: without_one(results, whole) for whole in recipes}
+    parts = [table for table in tables.values() if table]
     if missing := " and of ".join(title for title, table in tables.items() if not table):
         training = results.training("recipe", "ingredients")
-        tables["missing"] = f"*(There are not all records yet of {missing}: {training} trains what is missing.)*"
-    return "\n\n".join(filter(None, tables.values()))
+        parts.append(f"*(There are not all records yet of {missing}: {training} trains what is missing.)*")
+    return "\n\n".join(parts)
 
 
 def without_one(results: Results, whole: Experiment) -> str:

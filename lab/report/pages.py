@@ -15,7 +15,7 @@ from lab.record import CLASSES, title_of
 from lab.report import chance, claims
 from lab.report.chance import from_original, ours
 from lab.report.comparisons import COMPARISONS, before_and_after, between, of_unsaid
-from lab.report.runs import Results, Task, minutes_of
+from lab.report.runs import RUNS, Results, Task, minutes_of
 from lab.schedule import best_of
 from lab.summary import print_summary
 
@@ -60,8 +60,8 @@ def filled(template: str, results: Results, **parts: object) -> str:
     plot = f"`python report.py --plot{results.place}`"
     for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
         if not (results.output_dir / path).exists():
-            of_runs = re.match(r"plots/(results|minutes|silent_channels|compare_\w+)\.png", path)
-            drawn_by = plot if of_runs else "its script with `--resume`"
+            of_a_run = path.startswith(tuple(f"plots/{run.task}" for run in RUNS.values()))
+            drawn_by = "its script with `--resume`" if of_a_run else plot
             text = text.replace(picture, f"*({drawn_by} draws `{path}`)*")
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
 

@@ -48,22 +48,19 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
     figure.set_figheight(3.2)
     axes = figure.subplots()
     for number, (title, runs) in enumerate(MINUTES.items()):
-        trained = [run for run in runs if results[run]]
-        took = [[minutes_of(record) for record in results[run]] for run in trained]
-        points = [(median(minutes), results.mean(run)) for minutes, run in zip(took, trained, strict=True)]
         style = {"color": COLOURS[number % 2], "fillstyle": "full" if number > 1 else "none", "markersize": 5}
-        if points:
-            axes.plot(*zip(*points, strict=True), "os^D"[number], label=title, **style)
-        for (at, accuracy), minutes, run in zip(points, took, trained, strict=True):
+        for run in (run for run in runs if results[run]):
+            minutes, accuracy = [minutes_of(record) for record in results[run]], results.mean(run)
+            axes.plot(median(minutes), accuracy, "os^D"[number], label=title, **style)
             if len(minutes) > 1:
                 axes.hlines(accuracy, min(minutes), max(minutes), color=style["color"], linewidth=0.8)
-            epochs = f"{len(results[run][0]['history'])} epochs"
-            axes.annotate(epochs, (at, accuracy), (4, -9), textcoords="offset points", color="0.4")
+            epochs, at = f"{len(results[run][0]['history'])} epochs", (median(minutes), accuracy)
+            axes.annotate(epochs, at, (4, -9), textcoords="offset points", color="0.4")
     axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log", ymargin=0.12)
     axes.set_xticks((minutes := [3, 5, 10, 20, 30, 60, 120, 240]), map(str, minutes), minor=False)
     axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
-    axes.legend()
+    draw_legend(figure, [axes], ncols=4)
 
 
 def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
@@ -76,7 +73,7 @@ def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
     axes.set(ylabel="share of silent channels", ylim=(-0.03, 1.03))
     axes.tick_params("x", rotation=90)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3)
+    draw_legend(figure, [axes], ncols=3)
 
 
 def draw_results(figure: "Figure", results: Results) -> None:
@@ -93,4 +90,4 @@ def draw_results(figure: "Figure", results: Results) -> None:
     axes.set_yticks(rows, [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2)
+    draw_legend(figure, [axes], ncols=2)
