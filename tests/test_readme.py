@@ -41,7 +41,8 @@ def test_every_link_leads_somewhere(tmp_path):
     report.main(["--output-dir", str(tmp_path)])
     own = [tmp_path / name for name in ("REPORT.md", "GUIDE.md")]
     for page in [*(ROOT / name for name in PAGES), *own]:
-        for link in re.findall(r"\]\((?!http)(.*?)\)", page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((?!http)(.*?)\)", text) + re.findall(r'<img src="(.*?)"', text):
             name, _, anchor = link.partition("#")
             there = (page.parent / name).resolve() if name else page
             assert there.exists() and (not anchor or anchor in anchors(there)), f"{page.name}: {link}"

@@ -42,9 +42,21 @@ from lab.record import title_of
 from lab.report import comparisons
 from lab.report.chance import STUDENT, Difference, difference, is_reproduced
 from lab.report.claims import CLAIMS, resnet18_is_steady
-from lab.report.pages import conditions, only_true
+from lab.report.pages import only_true
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
-from lab.report.runs import BATCH128, BEFORE, EVIDENCE, GROUPS, INGREDIENTS, RECIPES, RUNS, TWO_BLOCKS, UNSAID, Results
+from lab.report.runs import (
+    BATCH128,
+    BEFORE,
+    EVIDENCE,
+    GROUPS,
+    INGREDIENTS,
+    RECIPES,
+    RUNS,
+    TWO_BLOCKS,
+    UNSAID,
+    Results,
+    conditions,
+)
 from task1_simplecnn import SimpleCNN
 
 NAMES = [  # in the order of the original's figures
@@ -166,7 +178,7 @@ def test_without_any_run_every_row_is_missing_and_says_how_to_fill_it(tmp_path):
     assert page.count("| open |") == len(CLAIMS)
     assert (
         f"*(`python report.py --plot --output-dir {tmp_path}` draws `plots/results.png`)*" in page
-        and "](plots/" not in page
+        and "<img" not in page
     )
     folders = {path.name for path in tmp_path.iterdir()}
     assert folders == {"REPORT.md", "GUIDE.md", "plots"} and not any((tmp_path / "plots").iterdir())
@@ -557,9 +569,9 @@ def test_silent_channels_are_drawn_from_the_records(tmp_path, without_layers):
     picture = tmp_path / "plots" / "silent_channels.png"
     save(tmp_path, record_of(HIGH), *runs[1:])  # one was trained before this was measured
     code, page = rebuild(tmp_path, "--plot")
-    assert code == 0 and not picture.exists() and "](plots/silent_channels.png)" not in page
+    assert code == 0 and not picture.exists() and '<img src="plots/silent_channels.png"' not in page
     save(tmp_path, runs[0])
-    assert "](plots/silent_channels.png)" in rebuild(tmp_path, "--plot")[1] and picture.exists()
+    assert '<img src="plots/silent_channels.png"' in rebuild(tmp_path, "--plot")[1] and picture.exists()
 
 
 def test_each_run_is_told_with_its_conditions_and_those_of_its_epochs():
@@ -614,7 +626,7 @@ def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, wit
     names = {path.name for path in (tmp_path / "plots").glob("*.png")}
     assert names == {"results.png", "minutes.png", "compare_normalization.png", "compare_augmentation.png"}
     pages = (page := rebuild(tmp_path)[1]) + (tmp_path / "GUIDE.md").read_text(encoding="utf-8")
-    assert all(f"](plots/{name})" in pages for name in names)
+    assert all(f'<img src="plots/{name}"' in pages for name in names)
     assert page.count("\n\n*(not trained yet)*\n\n") == 3  # learning rates, two blocks, batch size
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,12 @@ from lab.record import CLASSES, title_of
 from lab.report import chance, claims
 from lab.report.chance import from_original, ours
 from lab.report.comparisons import COMPARISONS, before_and_after, between, of_unsaid
-from lab.report.runs import RUNS, Results, Task, minutes_of
+from lab.report.runs import RUNS, Results, Task, conditions
 from lab.schedule import best_of
 from lab.summary import print_summary
 
 TASKS = SIMPLECNN, BASELINE  # the two tasks, as the original trains them
+WIDTHS = {"confusion.png": 49, "mistakes.png": 49, "model.png": 60}  # of a picture, in % of the page; of others: 80
 FOLDED = {"a": (NO_NORM,), "b": (NO_AUG,), "c": FIGURES[4:]}  # the runs of question 7, beside the baseline
 
 
@@ -53,16 +53,23 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
 
 
 def filled(template: str, results: Results, **parts: object) -> str:
-    """A template of this folder with its ``parts``, without what interprets other records, or shows no picture."""
+    """A template of this folder with its ``parts``, without what interprets other records, or shows no picture.
+
+    A picture is written as HTML, with its width: else a browser prints it beyond the edge of the page.
+    """
     text = only_true(Path(__file__).with_name(template).read_text(encoding="utf-8"), results)
     root = Path(os.path.relpath(ROOT, results.output_dir)).as_posix()
     text = text.format(place=results.place, root="" if root == "." else f"{root}/", **parts)
-    plot = f"`python report.py --plot{results.place}`"
-    for picture, path in re.findall(r"(!\[.*\]\((plots/.*\.png)\))", text):
-        if not (results.output_dir / path).exists():
-            of_a_run = path.startswith(tuple(f"plots/{run.task}" for run in RUNS.values()))
-            drawn_by = "its script with `--resume`" if of_a_run else plot
-            text = text.replace(picture, f"*({drawn_by} draws `{path}`)*")
+
+    def drawn(found: re.Match) -> str:
+        words, path = found.groups()
+        if (results.output_dir / path).exists():
+            return f'<img src="{path}" alt="{words}" width="{WIDTHS.get(path.rpartition("_")[2], 80)}%">'
+        of_a_run = path.startswith(tuple(f"plots/{run.task}" for run in RUNS.values()))
+        by = "its script with `--resume`" if of_a_run else f"`python report.py --plot{results.place}`"
+        return f"*({by} draws `{path}`)*"
+
+    text = re.sub(r"!\[(.*?)\]\((plots/.*?\.png)\)", drawn, text)
     return re.sub(r"\n{3,}", "\n\n", text)  # where a part is empty
 
 
@@ -173,7 +180,7 @@ def errors(run: Experiment, results: Results) -> str:
     record, name, words = results[run][0], results[run][0]["run"], title_of(results[run][0])
     matrix = f"![Confusion matrix of {words}](plots/{name}_confusion.png)"
     gallery = f"![The most confident mistakes of {words}](plots/{name}_mistakes.png)"
-    return "\n\n".join((worst_pair(record["confusion_matrix"]), matrix, gallery))
+    return f"{worst_pair(record['confusion_matrix'])}\n\n{matrix} {gallery}"
 
 
 def folded(runs: Sequence[Experiment], results: Results) -> str:
@@ -195,24 +202,3 @@ def worst_pair(confusion: list[list[int]]) -> str:
         f"images of class {CLASSES[one]} are taken for class {CLASSES[two]}, and {confusion[two][one]} of "
         f"{sum(confusion[two]):,} the other way round. That is {share:.0f} % of all {errors:,} errors."
     )
-
-
-def conditions(results: Results) -> str:
-    """The rows of a table: every run, with what its numbers depend on beside its settings."""
-    rows, keys = [], ("device", "cpu", "torch", "precision", "threads")
-    for record in itertools.chain(*results.records.values()):
-        told = {key: over_epochs(record["environments"], key) for key in keys}
-        machine = f"{told['cpu'] if told['device'] == 'cpu' else told['device']}, torch {told['torch']}"
-        commit = (record.get("code") or "not recorded")[: 7 if record.get("code") else None]
-        how = f"{machine} | {told['precision']} | {told['threads']} | {minutes_of(record):.0f} | {commit}"
-        rows.append(f"| `{record['run']}` | {record['test_accuracy']:.4f} | {how} |")
-    return "\n".join(rows)
-
-
-def over_epochs(environments: Sequence[dict], key: str) -> str:
-    """What an environment's ``key`` was, and from which epoch on, if it changed."""
-    found = {}
-    for it in environments:
-        since = f" (from epoch {it['from_epoch']} on)" * (it["from_epoch"] > 1)
-        found.setdefault(str(it[key] or "not recorded"), since)
-    return ", ".join(value + since for value, since in found.items())

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -170,3 +171,24 @@ def collect(output_dir: Path, tasks: Mapping[str, Task]) -> Results:
     for of in records.values():
         of.sort(key=lambda record: record["config"]["seed"])
     return Results(output_dir, records, left_out, others)
+
+
+def conditions(results: Results) -> str:
+    """The rows of a table: every run, with what its numbers depend on beside its settings."""
+    rows, keys = [], ("device", "cpu", "torch", "precision", "threads")
+    for record in itertools.chain(*results.records.values()):
+        told = {key: over_epochs(record["environments"], key) for key in keys}
+        machine = f"{told['cpu'] if told['device'] == 'cpu' else told['device']}, torch {told['torch']}"
+        commit = (record.get("code") or "not recorded")[: 7 if record.get("code") else None]
+        how = f"{machine} | {told['precision']} | {told['threads']} | {minutes_of(record):.0f} | {commit}"
+        rows.append(f"| `{record['run']}` | {record['test_accuracy']:.4f} | {how} |")
+    return "\n".join(rows)
+
+
+def over_epochs(environments: Sequence[dict], key: str) -> str:
+    """What an environment's ``key`` was, and from which epoch on, if it changed."""
+    found = {}
+    for it in environments:
+        since = f" (from epoch {it['from_epoch']} on)" * (it["from_epoch"] > 1)
+        found.setdefault(str(it[key] or "not recorded"), since)
+    return ", ".join(value + since for value, since in found.items())
