@@ -101,18 +101,10 @@ def with_lightning(task: str, workers: int) -> float:
 
 
 def with_the_script(task: str) -> float:
+    short = ["--limit", str(IMAGES), "--epochs", str(EPOCHS), "--data-dir", str(cifar10.find())]
     with tempfile.TemporaryDirectory() as folder:
-        how = [
-            "--limit",
-            str(IMAGES),
-            "--epochs",
-            str(EPOCHS),
-            "--output-dir",
-            folder,
-            "--data-dir",
-            str(cifar10.find()),
-        ]
-        subprocess.run([sys.executable, ROOT / f"{task}.py", *how], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, ROOT / f"{task}.py", *short, "--output-dir", folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (record,) = Path(folder).glob("plots/*.json")
         return IMAGES / json.loads(record.read_text())["history"][-1]["seconds"]
 
