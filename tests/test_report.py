@@ -729,6 +729,7 @@ HOLDS = {
     "higher_rate_is_rougher": [{"val": rough(GOOD, swing)} for swing in (0.06, 0.08, 0.03)],
     "low_rate_stops_early": [{"train": to(0.6)}, {"train": to(0.3)}],
     "high_constant_fails": [{"train": to(1.4, 4)}],
+    "high_constant_stands_still": [{"train": to(0.1), "val": over(0.5, 16, 0.001)}],
     "constant_stands_still": [{"train": to(0.1), "val": over(0.5, 40, 0.001)}],
     "low_constant_is_slow": [
         {"val_accuracy": lambda epoch: 0.8 - 0.01 * max(0, 40 - epoch)},
@@ -747,6 +748,7 @@ FAILS = {
     "higher_rate_is_rougher": [{"val": rough(GOOD, swing)} for swing in (0.06, 0.03, 0.04)],
     "low_rate_stops_early": [{"train": to(0.3)}, {"train": to(0.3)}],
     "high_constant_fails": [{}],
+    "high_constant_stands_still": [{"train": to(0.1), "val": over(0.5, 40, 0.001)}],
     "constant_stands_still": [{"train": to(0.1), "val": over(0.5, 10, 0.001)}],
     "low_constant_is_slow": HOLDS["low_constant_is_slow"][::-1],
     "reaches_85": [{"right": 849}],
