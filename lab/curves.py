@@ -72,7 +72,7 @@ def roughness_of_stages(values: Sequence[float]) -> list[float]:
 
 
 def levels_off_at(losses: Sequence[float]) -> int:
-    """The epoch, counted from 1, from which on no median over :data:`STAGE` epochs is lower by more than ``gain``."""
+    """The epoch, from 1, after which no median of :data:`STAGE` is lower by :data:`GAIN` and by twice the roughness."""
     last_start = max(len(losses) - STAGE, 0)
     medians = [median(losses[start : start + STAGE]) for start in range(last_start + 1)]  # one lucky epoch is no gain
     for start, loss in enumerate(smooth(losses)):

@@ -48,6 +48,14 @@ def test_every_link_leads_somewhere(tmp_path):
             assert there.exists() and (not anchor or anchor in anchors(there)), f"{page.name}: {link}"
 
 
+def test_a_browser_prints_pictures_whole_and_those_of_one_line_beside_each_other():
+    for name in ("REPORT.md", "GUIDE.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        widths = [re.findall(r'<img src=\S+ alt=".*?" width="(\d+)%">', line) for line in text.splitlines()]
+        assert sum(map(len, widths)) == len(re.findall(r"<img|!\[", text)) > 5
+        assert max(sum(map(int, line)) for line in widths) < 100
+
+
 def test_no_interpretation_is_left_out():
     """Each was written on the records that are here; what fails here says the digest that is right now."""
     for name in ("report.md", "guide.md"):

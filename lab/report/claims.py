@@ -8,7 +8,7 @@ from math import nan
 from statistics import mean
 
 from lab import diagnosis
-from lab.curves import ROUGH, STAGE, column, levels_off_at, percent, roughness, roughness_of_stages
+from lab.curves import GUESSING, ROUGH, STAGE, column, levels_off_at, percent, roughness, roughness_of_stages
 from lab.original import BASELINE, CONSTANT, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
 from lab.report.runs import Experiment
 from lab.schedule import best_of
@@ -140,7 +140,7 @@ def low_rate_stops_early(*records: dict) -> Verdict:
 def high_constant_fails(record: dict) -> Verdict:
     fails = {diagnosis.NO_CONVERGENCE, diagnosis.NOTHING_LEARNED} & findings(record).keys()
     train, val = (late(record, metric) for metric in ("train_loss", "val_loss"))
-    return f"late training loss {train:.2f}, validation loss {val:.2f} (guessing costs 2.30)", bool(fails)
+    return f"late training loss {train:.2f}, validation loss {val:.2f} (guessing costs {GUESSING:.2f})", bool(fails)
 
 
 def gains_nothing_after(epoch: int, record: dict) -> Verdict:

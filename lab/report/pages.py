@@ -53,9 +53,10 @@ def page(results: Results, tasks: Mapping[str, Task]) -> str:
 
 
 def filled(template: str, results: Results, **parts: object) -> str:
-    """A template of this folder with its ``parts``, without what interprets other records, or shows no picture.
+    """A template of this folder with its ``parts``, without what interprets other records.
 
-    A picture is written as HTML, with its width: else a browser prints it beyond the edge of the page.
+    Where a picture is missing, the text says what draws it. The others are written as HTML, with their width:
+    else a browser prints them beyond the edge of the page.
     """
     text = only_true(Path(__file__).with_name(template).read_text(encoding="utf-8"), results)
     root = Path(os.path.relpath(ROOT, results.output_dir)).as_posix()

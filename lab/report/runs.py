@@ -1,4 +1,4 @@
-"""The runs of the report, in groups, each a command of a script; and what has finished of them."""
+"""The runs of the report, in groups, each a command of a script; what has finished of them, and how."""
 
 import contextlib
 import hashlib
