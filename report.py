@@ -120,7 +120,7 @@ def write(args: argparse.Namespace, results: Results) -> None:
     for name, (rows, _) in COMPARISONS.items():
         if not results.missing(*sum(rows, ())):
             pictures[f"compare_{name}"] = draw_comparison, [[results[run][0] for run in row] for row in rows]
-    silent = [record for run in (BASELINE, HIGH, LOW) for record in results[run][:1] if record.get("silent_channels")]
+    silent = [record for run in (LOW, BASELINE, HIGH) for record in results[run][:1] if record.get("silent_channels")]
     if len(silent) == 3:
         pictures["silent_channels"] = draw_silent_channels, silent
     if any(results[run] for runs in MINUTES.values() for run in runs):

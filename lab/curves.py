@@ -135,10 +135,11 @@ def no_convergence(curves: Curves) -> str | None:
     if train[-1] - min(train) > TRAIN_RISE * train[0]:
         lowest = min(curves.full_size, key=lambda epoch: epoch["train_loss"])
         return f"The training loss was {lowest['train_loss']:.2f} in epoch {lowest['epoch']}, and ends at {end:.2f}."
-    stands_still = len(train) - since >= STAGE and train[-1] >= (1 - GAP_GROWTH) * train[since - 1]
-    epoch = curves.full_size[since - 1]["epoch"]
-    losses = f"The losses have hardly fallen since epoch {epoch}, and that of training ends at {end:.2f}, more than"
-    return f"{losses} half of what guessing costs ({GUESSING:.2f})." if stands_still and train[-1] > HALF else None
+    still = train[-1] > HALF and len(train) - since >= STAGE and train[-1] >= (1 - GAP_GROWTH) * train[since - 1]
+    first = curves.full_size[since - 1]
+    evidence = f"Since epoch {first['epoch']}, the validation loss has not clearly fallen; that of training only from"
+    ends = f"{first['train_loss']:.2f} to {end:.2f}. Half of what guessing costs is {HALF:.2f}."
+    return f"{evidence} {ends}" if still else None
 
 
 def overfitting(curves: Curves) -> str | None:
@@ -176,8 +177,7 @@ def underfitting(curves: Curves) -> str | None:
 def plateau(curves: Curves) -> str | None:
     history, stop = curves.history, patient_until(curves.history, curves.settings)
     early, best = best_of(history[:stop])["val_accuracy"], best_of(history)["val_accuracy"]
-    saved = len(history) - stop
-    if saved < PATIENCE or best - early > COST:
+    if (saved := len(history) - stop) < PATIENCE or best - early > COST:
         return None
     kept = f"a validation accuracy of {early:.4f} instead of {best:.4f}" if early < best else "the same best epoch"
     return f"--patience {PATIENCE} would have stopped after epoch {stop}, {saved} epochs earlier, with {kept}."

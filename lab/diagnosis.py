@@ -115,8 +115,9 @@ STILL_FALLING = Rule(
 )
 NO_CONVERGENCE = Rule(
     "no convergence",
-    f"Neither loss has fallen for {STAGE} epochs, and the training loss is above {curves.HALF:.2f}, half of what "
-    f"guessing costs; or the training loss rises again, by {100 * curves.TRAIN_RISE:.0f} % of its first value.",
+    f"For {STAGE} epochs or more, the validation loss has not clearly fallen, nor the training loss by "
+    f"{100 * curves.GAP_GROWTH:.0f} %, and it is above {curves.HALF:.2f}, half of what guessing costs; or the training "
+    f"loss rises again, by {100 * curves.TRAIN_RISE:.0f} % of its first value.",
     curves.no_convergence,
     "Lower the learning rate (--lr) by a factor of 3 to 10. If the losses then fall smoothly, but end as high, the "
     "--weight-decay is too large, the network is too small, or something is wrong with the data.",
@@ -171,7 +172,7 @@ VALIDATION_BETTER = Rule(
 TEST_BETTER = Rule(
     "test better than validation",
     "Validation images are augmented, and the test accuracy is above the highest validation accuracy by more than "
-    "chance.",
+    "two standard errors.",
     curves.test_better,
 )
 

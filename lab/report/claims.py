@@ -144,8 +144,10 @@ def high_constant_fails(record: dict) -> Verdict:
 
 
 def gains_nothing_after(epoch: int, record: dict) -> Verdict:
-    gained = levels_off_at(column(record["history"], "val_loss"))
-    return f"last gain in validation loss: epoch {gained}", is_about(gained, epoch)
+    losses = column(record["history"], "val_loss")
+    gained, lowest = levels_off_at(losses), min(losses)
+    measured = f"last clear gain in validation loss: epoch {gained} ({losses[gained - 1]:.2f}); lowest in epoch "
+    return f"{measured}{losses.index(lowest) + 1} ({lowest:.2f})", is_about(gained, epoch)
 
 
 @claim("Constant 0.01 gains nothing in validation loss after about epoch 16.", HIGH_CONSTANT)

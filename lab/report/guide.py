@@ -15,7 +15,7 @@ from lab.diagnosis import (
     Rule,
     diagnose,
 )
-from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, NO_AUG, SIMPLECNN, Experiment
+from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN, Experiment
 from lab.report.chance import difference, ours
 from lab.report.comparisons import changed_settings, highest, row
 from lab.report.pages import filled
@@ -35,18 +35,18 @@ from lab.schedule import best_of
 from lab.settings import flags_for, option, settings_of
 
 SHOWN = (*FIGURES, BATCH128, TWO_BLOCKS, *RECIPES[:2], *BEFORE)  # where a rule is looked for, the plainest first
-CURES = {  # for a rule, a run in which it was found, and one with the change that it advises
-    OSCILLATION: (HIGH_CONSTANT, HIGH),
-    NO_CONVERGENCE: (HIGH_CONSTANT, HIGH),
-    OVERFITTING: (NO_AUG, BASELINE),
-    UNDERFITTING: (HIGH, BASELINE),
+CURES = {  # for a rule, a change that it advises, a run in which it was found, and one with the change
+    OSCILLATION: ("normalization", NO_NORM, BASELINE),
+    NO_CONVERGENCE: ("a falling rate", HIGH_CONSTANT, HIGH),
+    OVERFITTING: ("augmentation", NO_AUG, BASELINE),
+    UNDERFITTING: ("a tenth of the rate", HIGH, BASELINE),
 }
 
 
 def guide(results: Results, tasks: Mapping[str, Task]) -> str:
     """The guide in Markdown."""
     runs = SIMPLECNN, BASELINE, *RECIPES
-    by_minutes = sorted(runs, key=lambda run: median(map(minutes_of, results[run])) if results[run] else math.inf)
+    by_minutes = sorted(runs, key=lambda run: min(map(minutes_of, results[run]), default=math.inf))
     return filled(
         "guide.md",
         results,
@@ -67,7 +67,7 @@ def examples(results: Results) -> dict[Rule, dict]:
     records = {record["run"]: record for run in SHOWN for record in results[run][:1]}
     found = {name: {rule: evidence for rule, evidence, _ in diagnose(record)} for name, record in records.items()}
     having = {rule: [name for name in records if rule in found[name]] for rule in RULES}
-    ill = {rule: record["run"] for rule, (run, _) in CURES.items() for record in results[run][:1]}
+    ill = {rule: record["run"] for rule, (_, run, _) in CURES.items() for record in results[run][:1]}
     shown = {rule: name for rule, name in ill.items() if name in having[rule]}
     if having[GOOD]:
         shown[GOOD] = min(having[GOOD], key=lambda name: sum(bool(rule.advice) for rule in found[name]))
@@ -78,35 +78,38 @@ def examples(results: Results) -> dict[Rule, dict]:
 
 
 def rules(results: Results) -> str:
-    """Each rule: how it is found, what to change, a picture of it, and what the change did in two of our runs."""
+    """Each rule: how it is found, what to change, a picture of it, and what the change did in two of our runs.
+
+    Those that no run shows stand in a table at the end.
+    """
     shown, parts = examples(results), []
-    for rule in sorted(RULES, key=lambda rule: rule is GOOD, reverse=True):
-        lines = [f"### {rule.name.capitalize()}", rule.sign]
-        if rule in shown:
-            evidence = next(finding.evidence for finding in diagnose(shown[rule]) if finding.rule is rule)
-            lines.append(f"![{rule.name}: {shown[rule]['run']}](plots/{shown[rule]['run']}.png)")
-            lines.append(f"`{shown[rule]['run']}`: {evidence}")
-        else:
-            lines.append("No run here shows it.")
+    for rule in sorted(shown, key=lambda rule: (rule is not GOOD, RULES.index(rule))):
+        record = shown[rule]
+        evidence = next(finding.evidence for finding in diagnose(record) if finding.rule is rule)
+        picture = f"![{rule.name}: {record['run']}](plots/{record['run']}.png)"
+        lines = [f"### {rule.name.capitalize()}", rule.sign, picture, f"`{record['run']}`: {evidence}"]
         if rule.advice:
-            lines.append(f"**What to change.** {rule.advice}{exceptions(rule)}{cured(rule, results)}")
+            lines.append(f"**What to change.** {advice(rule)}{cured(rule, results)}")
         parts.append("\n\n".join(lines))
-    return "\n\n".join(parts)
+    rows = [f"| {rule.name} | {rule.sign} | {advice(rule)} |" for rule in RULES if rule not in shown]
+    head = "### Rules that no run here shows\n\n| | how it is found | what to change |\n|---|---|---|"
+    return "\n\n".join([*parts, "\n".join([head, *rows])] if rows else parts)
 
 
-def exceptions(rule: Rule) -> str:
-    return "".join(f" With `{option(setting)}`: {advice}" for setting, advice in rule.exceptions.items())
+def advice(rule: Rule) -> str:
+    return rule.advice + "".join(f" With `{option(setting)}`: {told}" for setting, told in rule.exceptions.items())
 
 
 def cured(rule: Rule, results: Results) -> str:
     """What the advice of a rule did to the test accuracy in two of our runs; empty where there are none."""
     if rule not in CURES:
         return ""
-    ill, cured = CURES[rule]
+    change, ill, cured = CURES[rule]
     if not results[cured] or not any(it.rule is rule for record in results[ill][:1] for it in diagnose(record)):
         return ""
     gain = difference(results, cured, ill)
-    return f" **What it did:** {ill.title} {ours(results, ill)}, {cured.title} {ours(results, cured)}: {gain}."
+    before, after = (f"{run.title}: {ours(results, run)}" for run in (ill, cured))
+    return f" **What {change} did:** {before}; {after}. That is {gain}."
 
 
 def ingredients(results: Results) -> str:
@@ -147,8 +150,8 @@ def patience(results: Results) -> str:
         return ""
     dear, most = sum(it > COST for it in cost), max(cost)
     return (
-        f"`--patience {PATIENCE}` stops a run that gains nothing for {PATIENCE} epochs. In the {len(saved)} runs with "
-        "the original's settings (figures 1 to 9, batches of 128, two blocks), "
+        f"`--patience {PATIENCE}` stops a run that gains nothing for {PATIENCE} epochs. In the {len(saved)} runs that "
+        "there are of figures 1 to 9, batches of 128 and two blocks, "
         f"it would have saved {min(saved)} to {max(saved)} epochs, {median(saved):.0f} in the median. It "
         f"would have cost {most:.3f} of validation accuracy at most, and more than {COST:g} in {dear} of these runs."
     )

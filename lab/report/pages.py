@@ -142,7 +142,7 @@ def cell(run: Experiment, results: Results) -> str:
     lines = [f"the original: {run.accuracy:.3f} (figure {run.figure})", results.missing(run)]
     if results[run]:
         lines = [lines[0], f"ours: **{ours(results, run)}**", str(from_original(results, run))]
-        lines.append(f"validation loss up and down by {between(claims.rough(results[run]))} an epoch")
+        lines.append(f"validation loss up and down by {between(claims.rough(results[run]))} (median of all epochs)")
     return "<br>".join(lines)
 
 

@@ -1,7 +1,6 @@
 """Pictures of several runs: their curves on the same axes, and all results beside the original's."""
 
 from collections.abc import Sequence
-from statistics import median
 from typing import TYPE_CHECKING
 
 from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
@@ -43,7 +42,7 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
 def draw_minutes(figure: "Figure", results: Results) -> None:
     """Draw test accuracy over the minutes of training: what a reader gets for the time that they have.
 
-    A line leads from the fastest seed to the slowest.
+    A point is at the fastest seed; a line leads to the slowest.
     """
     figure.set_figheight(3.2)
     axes = figure.subplots()
@@ -51,10 +50,10 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
         style = {"color": COLOURS[number % 2], "fillstyle": "full" if number > 1 else "none", "markersize": 5}
         for run in (run for run in runs if results[run]):
             minutes, accuracy = [minutes_of(record) for record in results[run]], results.mean(run)
-            axes.plot(median(minutes), accuracy, "os^D"[number], label=title, **style)
+            axes.plot(min(minutes), accuracy, "os^D"[number], label=title, **style)
             if len(minutes) > 1:
                 axes.hlines(accuracy, min(minutes), max(minutes), color=style["color"], linewidth=0.8)
-            epochs, at = f"{len(results[run][0]['history'])} epochs", (median(minutes), accuracy)
+            epochs, at = f"{len(results[run][0]['history'])} epochs", (min(minutes), accuracy)
             axes.annotate(epochs, at, (4, -9), textcoords="offset points", color="0.4")
     axes.set(xlabel="minutes of training and validation", ylabel="test accuracy", xscale="log", ymargin=0.12)
     axes.set_xticks((minutes := [3, 5, 10, 20, 30, 60, 120, 240]), map(str, minutes), minor=False)
@@ -67,10 +66,12 @@ def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
     """Draw, for each batch normalization of a network, the share of its channels that have next to no scale."""
     figure.set_figheight(3.6)
     axes = figure.subplots()
-    for record, marker, colour in zip(records, "os^", COLOURS, strict=False):
+    for record, marker, colour in zip(records, "^os", (COLOURS[2], *COLOURS), strict=False):  # those of question 7c
         silent, rate = record["silent_channels"], f"from a rate of {record['config']['lr']:g}"
-        axes.plot(silent.keys(), silent.values(), marker=marker, markersize=4, color=colour, label=rate)
-    axes.set(ylabel="share of silent channels", ylim=(-0.03, 1.03))
+        size, fill = (4, "full") if marker == "o" else (8, "none")  # so that none covers another
+        how = {"color": colour, "markersize": size, "fillstyle": fill, "label": rate}
+        axes.plot(silent.keys(), silent.values(), marker, **how)
+    axes.set(ylabel="share of silent channels", ylim=(-0.06, 1.06))
     axes.tick_params("x", rotation=90)
     axes.grid(alpha=0.3)
     draw_legend(figure, [axes], ncols=3)
@@ -81,12 +82,13 @@ def draw_results(figure: "Figure", results: Results) -> None:
     figure.set_figheight(3.2)
     axes, rows = figure.subplots(), range(len(FIGURES))
     original = [run.accuracy for run in FIGURES]
-    axes.plot(original, rows, "D", markersize=9, markerfacecolor="none", color="0.4", label="the original", zorder=4)
+    above = [row - 0.16 for row in rows]  # so that neither covers the other
+    axes.plot(original, above, "D", markersize=5, markerfacecolor="none", color="0.3", label="the original")
     trained = [row for row in rows if results[FIGURES[row]]]
     here = [results.mean(FIGURES[row]) for row in trained]
     chance = [from_original(results, FIGURES[row]).chance for row in trained]
     how = {"color": COLOURS[0], "capsize": 3, "markersize": 4, "label": "ours, and what chance may do"}
-    axes.errorbar(here, trained, xerr=chance, fmt="o", **how)
+    axes.errorbar(here, [row + 0.16 for row in trained], xerr=chance, fmt="o", **how)
     axes.set_yticks(rows, [f"Figure {run.figure}: {run.title}" for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
     axes.grid(axis="x", alpha=0.3)
