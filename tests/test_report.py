@@ -617,10 +617,11 @@ def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, wit
             assert drawn == [
                 [it[f"{of}_{metric}"] for it in record["history"]] for record in row for of in ("train", "val")
             ]
-            assert (axes.get_xlim(), axes.get_ylim()) == ((0, 81), (0, 2.5 if metric == "loss" else 1))
+            assert axes.get_xlim() == (0, 81) and axes.get_ylim() == ((0, 2.5) if metric == "loss" else (0.1, 1))
 
     draw_comparison(figure := Figure(), [[record_of(BASELINE, val_accuracy=lambda epoch: 0.31 + epoch / 1000)]])
     assert figure.axes[1].get_ylim() == (0.3, 1)  # where nothing lies below
+    assert figure.axes[1].get_ylabel() == "accuracy, from 0.3 on"
 
     save(tmp_path, *records[:4])
     assert rebuild(tmp_path, "--plot")[0] == 0

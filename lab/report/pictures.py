@@ -26,11 +26,11 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
     epochs = max(record["config"]["epochs"] for records in rows for record in records)
     figure.set_figheight(0.3 + sum(2.5 + 0.16 * len(records) for records in rows))
     figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
+    lowest = min(it["val_accuracy"] for records in rows for record in records for it in record["history"])
+    broken = int(10 * lowest) / 10  # where the axes of accuracy are broken off, to show what differs
     for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
         pair = learning_axes(part, epochs)
-        lowest = min(it["val_accuracy"] for record in records for it in record["history"])
-        if lowest > 0.3:  # then the axis is broken off, to show what differs
-            pair[1].set(ylabel="accuracy, from 0.3 on", ylim=(0.3, 1))
+        pair[1].set(ylabel=f"accuracy{f', from {broken} on' * bool(broken)}", ylim=(broken, 1))
         for axes, metric in zip(pair, TOP, strict=True):
             for record, colour in zip(records, COLOURS, strict=False):
                 draw_curve(axes, record["history"], f"train_{metric}", color=colour, alpha=0.5, linestyle="--")
