@@ -4,6 +4,10 @@
     python benchmarks/epoch.py --states DIR    unfinished runs with their checkpoints/RUN.last.pt in DIR go on for four
                                                epochs, in turns: with denormal numbers flushed to zero, and with them
 
+The states have denormal numbers only if their runs kept them, and these scripts do not. So train them like this:
+
+    python -c "import torch; torch.set_flush_denormal = lambda on: False; import task2_resnet18; task2_resnet18.main()"
+
 Each script runs whole, in a process of its own, on the real images; its functions are timed from outside. The first
 epoch is left out: in it, libraries are loaded. Figures are means over the others, in seconds.
 """
