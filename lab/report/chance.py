@@ -117,5 +117,6 @@ def yardstick(results: Results) -> str:
         source = (
             pooled if spreads else "measured by others for a ResNet29 on CIFAR-10: none of these runs has several seeds"
         )
-        items.setdefault(f"s = {s:.4f}, with {freedom} degree{'s' * (freedom > 1)} of freedom, {source}", []).append(kind)
+        text = f"s = {s:.4f}, with {freedom} degree{'s' * (freedom > 1)} of freedom, {source}"
+        items.setdefault(text, []).append(kind)
     return "\n".join(f"- {'; '.join(kinds)}: {text}" for text, kinds in items.items())
