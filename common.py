@@ -327,7 +327,7 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch
     """One step of the optimizer; return mean loss and logits [B, 10], computed before the weights change."""
     smoothing = learner.settings.label_smoothing
     with autocast:
-        logits = learner.model(images)
+        logits = learner.model(images).float()  # they are float32 already where a linear layer is the last
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     learner.optimizer.zero_grad()
     loss.backward()

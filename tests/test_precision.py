@@ -19,6 +19,8 @@ import common
 import task1_simplecnn
 import task2_resnet18
 from lab import commandline, faster, files, precision
+from lab.learner import learner_for
+from lab.settings import Settings
 from task1_simplecnn import SimpleCNN
 from task2_resnet18 import ResNet18
 
@@ -244,6 +246,18 @@ def test_resuming_in_another_precision_is_told(made_up, bfloat16, monkeypatch, t
 
 
 # ---------------------------------------------------------------- what it does to the numbers
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_step_is_float32_whatever_the_last_layer(smoothing):
+    """In bfloat16, the sum of an epoch's losses would stand still before its end."""
+    model = nn.Sequential(nn.Conv2d(3, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    learner = learner_for(model, Settings(label_smoothing=smoothing), steps=1)
+    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)
+    loss, logits = common.train_step(learner, images, labels, precision.autocast(images.device, "bfloat16"))
+    assert (loss.dtype, logits.dtype) == (torch.float32, torch.float32)
+    with precision.autocast(images.device, "bfloat16"):
+        assert model(images).dtype == torch.bfloat16
 
 
 @BOTH
