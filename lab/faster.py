@@ -47,7 +47,8 @@ def rebuild(model: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
         expected = watched.eval()(images)
     for layer, (x, *_), out in calls:
         small = isinstance(layer, nn.Conv2d) and layer.bias is None and out.shape[2:].numel() <= MAX_PIXELS
-        if small and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros"):
+        usual = small and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
+        if usual and isinstance(layer.padding, tuple):  # not a word, such as "same"
             rebuilt.set_submodule(names[layer], SmallMapConv2d(layer, x.shape[2:]))
         if isinstance(layer, nn.Dropout) and layer.p < 1 and first.device.type == "cpu":
             rebuilt.set_submodule(names[layer], UniformDropout(layer.p))

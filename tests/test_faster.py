@@ -289,6 +289,8 @@ def test_a_network_that_would_compute_something_else_is_refused():
         nn.Conv2d(4, 4, 3, padding=1),  # with a bias
         nn.Conv2d(4, 4, 3, padding=1, bias=False, groups=2),
         nn.Conv2d(4, 4, 3, padding=2, bias=False, dilation=2),
+        nn.Conv2d(4, 4, 3, padding="same", bias=False),
+        nn.Conv2d(4, 4, 1, padding="valid", bias=False),
         nn.Conv2d(4, 4, 3, padding=1, bias=False, padding_mode="circular"),
     ],
 )
