@@ -126,7 +126,8 @@ def load_data(run: Run) -> tuple[Dataset, Dataset, Dataset]:
     train_set, val_set = (dataset_of(images[part], labels[part], statistics, run) for part in (train, val))
     test_set = load_test_set(statistics, run)
     n = [f"{len(dataset.labels):,}" for dataset in (train_set, val_set, test_set)]
-    print("Data:    {}: {} images to train, {} to validate, {} to test".format(source_of(run), *n))
+    if run.trains:
+        print("Data:    {}: {} images to train, {} to validate, {} to test".format(source_of(run), *n))
     return train_set, val_set, test_set
 
 
@@ -417,8 +418,10 @@ def reuse(model: nn.Module, run: Run) -> None:
     """What needs no training: --predict, --test, or the result of a finished run once more (--resume)."""
     if run.mode == "resume":
         return show_result(model, run)
-    # Where nothing but weights is known, the flags say how images were normalized when those were trained.
-    config = checkpoint.load_best(model, run) or vars(run.settings) | load_data(run)[0]._asdict()
+    if not (config := checkpoint.load_best(model, run)):  # only weights: the flags say how images were normalized
+        sample = run.settings.sample or run.settings.statistics == "first"  # its first image is that of CIFAR-10
+        like_it = replace(run, settings=replace(run.settings, sample=sample))
+        config = vars(run.settings) | load_data(like_it)[0]._asdict()
     run = replace(run, settings=replace(run.settings, image_size=config["image_size"]))
     if run.mode == "predict":
         return predict(model, config, run)

@@ -240,6 +240,16 @@ def size_of(path):
     return f"{path.stat().st_size / 1e6:.1f}"
 
 
+def test_a_state_dict_is_used_without_cifar10(tmp_path, monkeypatch, capsys):
+    """The statistics are those of an image that is in the sample, too; nothing but the answer is printed."""
+    monkeypatch.setattr("lab.cifar10.load", None)
+    here, photo = tmp_path / "here.pt", str(ROOT / "lab" / "examples" / "cat.png")
+    torch.save(torch.load(ROOT / "checkpoints" / "task1_simplecnn.pt")["model"], here)
+    (answer,) = result_of(capsys, "--predict", photo)
+    assert result_of(capsys, "--weights", str(here), "--predict", photo) == [answer]
+    assert result_of(capsys, "--weights", str(here), "--predict", photo, "--no-norm") != [answer]
+
+
 def test_weights_bring_the_size_of_their_images(tmp_path, capsys, without_pictures):
     words = ["--sample", "--limit", "20", "--epochs", "1"]
     record, _ = train(tmp_path, *words, "--image-size", "48", script=task2_resnet18)
