@@ -168,7 +168,7 @@ def statistics_of(images: Tensor) -> dict[str, Tensor]:
 def batches(
     dataset: Dataset, batch_size: int, order: Tensor, augmentation: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield normalized images [B, 3, size, size] float32 and labels [B]; ``augmentation`` has a row for each image."""
+    """Yield normalized images [B, 3, size, size] float32 and labels [B]; row i of ``augmentation`` is for order[i]."""
     scale, shift = 1 / (255 * dataset.std), -dataset.mean / dataset.std
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
@@ -260,7 +260,7 @@ def train(model: nn.Module, train_set: Dataset, val_set: Dataset, run: Run) -> d
         if best_of(history) is metrics:
             best = checkpoint.copy_of_weights(learner.validated)
             network["logits"] = checkpoint.logits_of_one_image(learner.validated, settings.image_size)
-        with told("After the next epoch it is tried again."):
+        with told("The next epoch tries again, if there is one."):
             checkpoint.save_state(run.files.state, record, best, learner)
             records.write_table(run.files.live_table, record)
         if time.monotonic() - drawn > 15:  # an epoch may take less than a picture

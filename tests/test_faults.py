@@ -408,7 +408,7 @@ def test_a_disk_that_fills_up_or_becomes_read_only(whole, disk, tried):
         *lines, last = err.splitlines(keepends=True)
         assert re.match(rf"{error}: \S+/{lab.run}\S+\. {re.escape(kept(lab))}", last), err
         unsaved = [
-            re.fullmatch(rf"{error}: \S+\.last\.pt\. After the next epoch it is tried again\.\n", line)
+            re.fullmatch(rf"{error}: \S+\.last\.pt\. The next epoch tries again, if there is one\.\n", line)
             for line in lines
         ]
         assert done + len(trained(out + more)) == lab.epochs
@@ -487,7 +487,7 @@ def test_what_stays_refused_costs_lines_and_not_the_run(made_up, tmp_path, monke
     printed, plots = capsys.readouterr(), tmp_path / "plots"
     pictures = [shown(plots / f"{it}.png") for it in ("task1_simplecnn_model", f"{name}.live", name)]
     state = f"{shown(tmp_path / 'checkpoints' / name)}.last.pt"
-    assert printed.err.count(f"Permission denied: {state}. After the next epoch it is tried again.\n") == 3
+    assert printed.err.count(f"Permission denied: {state}. The next epoch tries again, if there is one.\n") == 3
     for picture in pictures:
         assert printed.err.count(f"{picture} could not be drawn: Permission denied\n") == 1
         assert f"Written: {picture}\n" not in printed.out
