@@ -170,7 +170,8 @@ def draw_box(axes: "Axes", x: float, y: float, traced: fx.GraphModule, node: fx.
             text = "Conv {}×{}, {}".format(*layer.kernel_size, layer.out_channels)
             text += f", /{layer.stride[0]}" if layer.stride[0] > 1 else ""
         case nn.MaxPool2d():
-            text = f"MaxPool {layer.kernel_size}×{layer.kernel_size}, /{layer.stride}"
+            size, stride = (it if isinstance(it, tuple) else (it, it) for it in (layer.kernel_size, layer.stride))
+            text = "MaxPool {}×{}, /{}".format(*size, stride[0])
         case nn.Linear():
             text = f"Linear {layer.in_features} → {layer.out_features}"
         case None:

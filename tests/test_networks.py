@@ -65,6 +65,13 @@ def test_picture_shows_every_layer_and_shortcut(network, projections):
             assert len(set(blocks[start + 1 : end + 2])) == 1  # a block's frame is whole
 
 
+def test_a_pooling_is_drawn_with_its_height_width_and_stride():
+    for pool in (nn.MaxPool2d(2), nn.MaxPool2d((2, 2), stride=(2, 2))):
+        with drawing.matplotlib_as_it_comes():
+            summary.draw_network(figure := Figure((drawing.PAGE_WIDTH, 1)), nn.Sequential(pool))
+        assert "MaxPool 2×2, /2" in [text.get_text() for text in figure.axes[0].texts]
+
+
 def test_a_size_is_no_layer():
     class Flat(nn.Module):
         def forward(self, x):
