@@ -108,9 +108,10 @@ def damaged(directory: Path) -> list[str]:
 
 
 def download(directory: Path) -> Path:
-    """Put missing and damaged files of CIFAR-10 in place; return ``directory`` or, if that is read-only, ``data``.
+    """Put missing and damaged files of CIFAR-10 in place; return ``directory``.
 
-    Each file gets its name in one step when it is complete, so that several processes may do this at once.
+    Where the archive is there, and the directory is read-only, they go to ``data``, which is returned. Each file gets
+    its name in one step when it is complete, so that several processes may do this at once.
     Raises SystemExit: no source gave the archive, or it cannot be unpacked.
     """
     if not (wanted := damaged(directory)):
@@ -124,6 +125,7 @@ def download(directory: Path) -> Path:
     if len(wanted) < len(FILES):
         problem = f"Of CIFAR-10, there are missing or damaged in {directory / FOLDER}: {', '.join(wanted)}"
     print(f"{problem}. {f'Unpacking {archive}' if archive else 'Downloading CIFAR-10 (170 MB)'}.")
+    verb = "unpacked" if archive else "downloaded"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         archive = archive or fetch_from_any(directory)
@@ -135,7 +137,7 @@ def download(directory: Path) -> Path:
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}." if error.filename else error
         another = "(--data-dir or CIFAR10_DIR names another folder.)"
-        raise SystemExit(f"{problem}, and it could not be downloaded: {reason}\n{another}") from None
+        raise SystemExit(f"{problem}, and it could not be {verb}: {reason}\n{another}") from None
     return directory
 
 

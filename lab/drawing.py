@@ -36,7 +36,7 @@ def save_figure(path: Path, owner: str, draw: Callable[..., None], *what: object
         from matplotlib.figure import Figure
 
         draw(figure := Figure((PAGE_WIDTH, PAGE_WIDTH / 2), dpi=200, layout="constrained"), *what)
-        figure.savefig(picture := io.BytesIO(), format="png", dpi=figure.dpi)
+        figure.savefig(picture := io.BytesIO(), format="png")
         drawn = True
         atomic_write(path, picture.getvalue(), owner)
     if not drawn:

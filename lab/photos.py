@@ -25,7 +25,7 @@ PHOTO = re.compile(r".*\.(avif|bmp|gif|hei[cf]|jfif|jp2|jpe?g|p[gp]m|png|svgz?|t
 
 def images_in(path: Path) -> list[Path]:
     """The images in a folder, or those that fit a pattern, sorted and without hidden ones; else ``path`` itself."""
-    names = [] if os.path.exists(path) else glob.glob(str(path).replace("[", "[[]"))  # for Windows, which knows no [
+    names = [] if os.path.exists(path) else glob.glob(str(path).replace("[", "[[]"))  # for cmd, which has no [
     if os.path.isdir(path):
         names = filter(PHOTO.fullmatch, glob.glob(os.path.join(glob.escape(str(path)), "*")))
     return sorted(Path(name) for name in names if os.path.isfile(name)) or [path]

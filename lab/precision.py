@@ -14,8 +14,8 @@ from torch import nn
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 itself: NVIDIA GPUs since Ampere, CPUs with AVX-512 BF16 (or AMX).
 
-    Without it, bfloat16 is many times slower than float32. So it may be on ARM, with it: on a Graviton 3E, a product
-    took 27 times as long as in float32 (pytorch issue 151934). Therefore ARM computes in float32.
+    Elsewhere it is emulated, many times slower than float32. ARM computes in float32, too: even where it has bfloat16,
+    that may be as slow (on a Graviton 3E, 27 times: pytorch issue 151934).
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -11,7 +11,7 @@ LEAST = 1e-9  # of a number that is not 0: far smaller ones are 0 while a run tr
 
 
 class Number(NamedTuple):
-    """What stands behind a flag: a number in a range, of at most six digits, which is what a run's name shows."""
+    """What stands behind a flag: a number in a range; a float has at most six digits, which a run's name can show."""
 
     metavar: str
     kind: type
@@ -28,8 +28,8 @@ class Number(NamedTuple):
             whole = "whole " * (self.kind is int)
             raise argparse.ArgumentTypeError(f"{text!r} is not a {whole}number") from None
         if not self.holds(value):
-            closer = f", or closer to 0 than {LEAST}" * (0 < value < LEAST)
-            raise argparse.ArgumentTypeError(f"{text} is not between {self.low} and {self.high}{closer}")
+            low = f"0, nor between {LEAST}" if self.low == 0 and 0 < value < LEAST else f"between {self.low}"
+            raise argparse.ArgumentTypeError(f"{text} is not {low} and {self.high}")
         if self.kind is float and value != float(f"{value:g}"):
             raise argparse.ArgumentTypeError(f"{text} has more than six digits")
         return value
