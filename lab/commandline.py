@@ -64,7 +64,7 @@ def add_settings(parser: argparse.ArgumentParser, task: Settings, recipe: Settin
 def add_places_and_modes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where and how")
     flag, mode = group.add_argument, group.add_mutually_exclusive_group()
-    flag("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto: the first of cuda, mps)")
+    flag("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto: cuda, else mps or cpu)")
     named, there = os.environ.get("CIFAR10_DIR") or None, "has or gets CIFAR-10 ($CIFAR10_DIR or data)"
     flag("--data-dir", type=path, default=named, metavar="DIR", help=there)
     flag("--output-dir", type=path, default=ROOT, metavar="DIR", help="gets plots/ and checkpoints/ (here)")
@@ -121,7 +121,9 @@ def open_run(
         stack.enter_context(precision.torch_as_it_comes(run.device))
         if run.mode == "dry-run":
             run = replace(run, output_dir=Path(stack.enter_context(tempfile.TemporaryDirectory())))
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(run.output_dir))  # else torch sets it, and makes one
+            if (cache := "TORCHINDUCTOR_CACHE_DIR") not in os.environ:  # torch would set it, and make one
+                os.environ[cache] = str(run.output_dir)
+                stack.callback(os.environ.pop, cache)
         if run.mode not in ("test", "predict"):
             try:
                 files.make_folders(run.output_dir)
