@@ -33,10 +33,11 @@ sys.path[0] = str(ROOT)  # instead of this folder, in which this file has the na
 
 import task1_simplecnn
 import task2_resnet18
-from lab import cifar10
+from lab import cifar10, commandline
 
 IMAGES, EPOCHS, ROUNDS = 9000, 2, 3
 WORKERS = 0, 1, 2  # the first is the DataLoader's default
+DATA = cifar10.find(commandline.parse(__file__, "", task1_simplecnn.TASK, task1_simplecnn.RECIPE, []).data_dir)
 TASKS = {
     "task1_simplecnn": (task1_simplecnn.SimpleCNN, task1_simplecnn.TASK),
     "task2_resnet18": (task2_resnet18.ResNet18, task2_resnet18.TASK),
@@ -86,7 +87,7 @@ def with_lightning(task: str, workers: int) -> float:
         transforms.ToTensor(),
         transforms.Normalize((0.554, 0.412, 0.251), (0.159, 0.166, 0.160)),
     ]
-    images = datasets.CIFAR10(cifar10.find(), train=True, transform=transforms.Compose(steps))
+    images = datasets.CIFAR10(DATA, train=True, transform=transforms.Compose(steps))
     how = {"num_workers": workers, "persistent_workers": workers > 0}
     train = DataLoader(Subset(images, range(IMAGES)), settings.batch_size, shuffle=True, **how)
     val = DataLoader(Subset(images, range(IMAGES, IMAGES + IMAGES // 10)), 500, **how)
@@ -101,7 +102,7 @@ def with_lightning(task: str, workers: int) -> float:
 
 
 def with_the_script(task: str) -> float:
-    short = ["--limit", str(IMAGES), "--epochs", str(EPOCHS), "--data-dir", str(cifar10.find())]
+    short = ["--limit", str(IMAGES), "--epochs", str(EPOCHS), "--data-dir", str(DATA)]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, ROOT / f"{task}.py", *short, "--output-dir", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
