@@ -72,9 +72,9 @@ def test_an_ingredient_is_worth_what_the_test_loses_without_it():
     ]
     assert rows[0].startswith("| `--warmup 0` | ")
     training = "`python report.py --run recipe ingredients` trains what is missing.)*"
-    assert missing == f"*(There are not all records yet of SimpleCNN, recipe: {training}"
+    assert missing == f"*(Not all records of SimpleCNN, recipe are there yet: {training}"
     of_both = "SimpleCNN, recipe and of ResNet-18, recipe, 10 epochs"
-    assert guide.ingredients(results_of(*short)) == f"*(There are not all records yet of {of_both}: {training}"
+    assert guide.ingredients(results_of(*short)) == f"*(Not all records of {of_both} are there yet: {training}"
     told = guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS)))
     assert f"of {of_both}: `python report.py --run recipe` trains" in told
     assert but(RESNET18_SHORT, warmup=0.0) == INGREDIENTS[8]

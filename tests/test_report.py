@@ -39,7 +39,7 @@ from lab.original import (
     SIMPLECNN,
 )
 from lab.record import title_of
-from lab.report import comparisons
+from lab.report import claims, comparisons
 from lab.report.chance import STUDENT, Difference, difference, is_reproduced
 from lab.report.claims import CLAIMS, resnet18_is_steady
 from lab.report.pages import only_true
@@ -441,7 +441,7 @@ def test_one_seed_is_held_against_the_spread_that_others_report(tmp_path, withou
     save(tmp_path, *(record_of(run, seed, 700 + seed) for seed in range(3) for run in (SIMPLECNN, HIGH)))
     page = rebuild(tmp_path)[1]
     kinds = "ResNet-18; SimpleCNN, recipe; ResNet-18, recipe"
-    assert f"- {kinds}: s = 0.0035, with 49 degrees of freedom, measured by others for a ResNet29" in page
+    assert f"- {kinds}: s = 0.0035, with 49 degrees of freedom, that of [50 runs of a ResNet on CIFAR-10](" in page
     assert "Normalization changes the test accuracy by +0.009, within chance (±0.010)" in page
     assert "In the original, by +0.008, within chance (±0.010)" in page
 
@@ -578,14 +578,15 @@ def test_silent_channels_are_drawn_from_the_records(tmp_path, without_layers):
 def test_each_run_is_told_with_its_conditions_and_those_of_its_epochs():
     first, second = record_of(BASELINE), record_of(NO_NORM, 1) | {"code": "0123456789-dirty"}
     first["environments"].append(first["environments"][0] | {"from_epoch": 31, "threads": 1, "cpu": "EPYC"})
+    first["environments"].append(first["environments"][1] | {"from_epoch": 41, "threads": 2})
     second["environments"][0] |= {"precision": "bfloat16", "device": "cuda (H200)"}
     *rows, ingredient, before = conditions(
         results_of(record_of(BEFORE[1]), first, second, record_of(INGREDIENTS[1]))
     ).splitlines()
     assert rows == [
         "| `task2_resnet18` | 0.8000 | not recorded, EPYC (from epoch 31 on), torch 2.14.1 | float32 | "
-        "2, 1 (from epoch 31 on) | 2 | not recorded |",
-        "| `task2_resnet18_no-norm_seed1` | 0.8000 | cuda (H200), torch 2.14.1 | bfloat16 | 2 | 2 | 0123456 |",
+        "2, 1 (from epoch 31 on), 2 (from epoch 41 on) | 2 | not recorded |",
+        "| `task2_resnet18_no-norm_seed1` | 0.8000 | cuda (H200), torch 2.14.1 | bfloat16 | 2 | 2 | 0123456-dirty |",
     ]
     assert f"`{INGREDIENTS[1].name}`" in ingredient and f"`{BEFORE[1].name}`" in before
 
@@ -619,9 +620,11 @@ def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, wit
             ]
             assert axes.get_xlim() == (0, 81) and axes.get_ylim() == ((0, 2.5) if metric == "loss" else (0.1, 1))
 
-    draw_comparison(figure := Figure(), [[record_of(BASELINE, val_accuracy=lambda epoch: 0.31 + epoch / 1000)]])
-    assert figure.axes[1].get_ylim() == (0.3, 1)  # where nothing lies below
-    assert figure.axes[1].get_ylabel() == "accuracy, from 0.3 on"
+    for loss, lowest in ((0.5, 0.3), (1.5, 0.2)):  # in training; the accuracies are 0.61 and 0.22
+        record = record_of(BASELINE, train=lambda _, loss=loss: loss, val_accuracy=lambda epoch: 0.31 + epoch / 1000)
+        draw_comparison(figure := Figure(), [[record]])
+        assert figure.axes[1].get_ylim() == (lowest, 1)  # where nothing lies below
+        assert figure.axes[1].get_ylabel() == f"accuracy, from {lowest} on"
 
     save(tmp_path, *records[:4])
     assert rebuild(tmp_path, "--plot")[0] == 0
@@ -776,6 +779,12 @@ def test_a_claim_holds_or_not(tmp_path, without_layers, claim, runs, check):
         assert len(measured.split()) <= 20
 
 
+def test_what_was_not_measured_confirms_nothing():
+    records = [record_of(BASELINE, val_accuracy=lambda epoch: 0.76, plain=plain) for plain in (0.8, None)]
+    measured, verdict = claims.test_is_easier(*records)
+    assert measured.endswith("unaugmented: +0.040 and +nan") and verdict is False
+
+
 def test_a_claim_is_checked_with_every_seed_that_all_its_runs_have(tmp_path, without_layers):
     save(tmp_path, *(record_of(BASELINE, seed, val=rough(GOOD, 0.02)) for seed in range(4)))
     swings = enumerate((0.06, 0.02, 0.06))
@@ -843,6 +852,29 @@ def test_list_passes_on_what_cuts_runs_short(tmp_path, capsys):
     assert [run.name for run in listed(tmp_path, capsys, *words)] == names[1:]
     assert listed(tmp_path, capsys, "--epochs", "80", "--limit", "100")[0].name == "task1_simplecnn_limit100"
     assert listed(tmp_path, capsys, RECIPES[1].name, "--epochs", "28")[0].name == "task2_resnet18_recipe"
+    (whole,) = listed(tmp_path, capsys, EVIDENCE[0].name, "--epochs", "80")
+    save(tmp_path, record_of(RUNS[whole.name]))
+    assert whole.settings.epochs == 80 and not listed(tmp_path, capsys, EVIDENCE[0].name, "--epochs", "80")
+
+
+def test_pages_can_be_written_to_another_drive(tmp_path, without_layers, monkeypatch):
+    """Of Windows, where no relative path leads there."""
+
+    def relpath(path, start=os.curdir):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("lab.files.os.path.relpath", relpath)
+    code, page = rebuild(tmp_path)
+    assert code == 0 and f"]({ROOT.as_posix()}/benchmarks/README.md)" in page and str(tmp_path) in page
+
+
+@pytest.mark.parametrize("words", ["", "--compare"])
+def test_a_folder_of_data_that_cannot_be_is_no_matter_where_nothing_is_trained(
+    tmp_path, without_layers, monkeypatch, words
+):
+    save(tmp_path, record_of(BASELINE))
+    monkeypatch.setenv("CIFAR10_DIR", "~nobody/data")
+    assert rebuild(tmp_path, *words.split())[0] == 0
 
 
 def test_list_names_a_run_that_was_stopped_inside_its_last_files(tmp_path, capsys):

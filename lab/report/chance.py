@@ -36,13 +36,14 @@ KINDS = {  # of runs, whose accuracies scatter about equally from seed to seed
     "ResNet-18, recipe": (RESNET18_RECIPE, RESNET18_SHORT, *INGREDIENTS[8:]),
 }
 LEAST = 0.003  # of accuracy: two or three seeds may agree by luck, and no deviation is taken to be smaller than this
-ELSEWHERE = 0.0035, 49  # the same of a ResNet29 on CIFAR-10, measured by others over 50 runs: degrees of freedom
+ELSEWHERE = 0.0035, 49  # deviation and degrees of freedom of 50 runs of a ResNet (see SOURCE)
+SOURCE = "[50 runs of a ResNet on CIFAR-10](https://github.com/miguelmorin/reproducibility)"
 STUDENT = (  # t of 95 % for 1 to 20 degrees of freedom; for more, it is almost that of 20
     *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23),
     *(2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09),
 )
-CLOSE = 0.012  # of accuracy: what is as near to the original as this has its accuracy
-NARROW = 0.03  # of accuracy: what chance may do at most where an accuracy within chance of the original's is the same
+CLOSE = 0.012  # of accuracy: this near to the original's counts as the same
+NARROW = 0.03  # of accuracy: what is within chance of the original's counts as the same where chance is at most this
 
 
 class Difference(NamedTuple):
@@ -114,9 +115,7 @@ def yardstick(results: Results) -> str:
         spreads = [(title_of(results[run][0]), results.accuracies(run)) for run in runs if len(results[run]) > 1]
         seeds = " and ".join(f"{title} ({stdev(accuracies):.4f})" for title, accuracies in spreads)
         pooled = f"pooled over the seeds of {seeds}" + f", but taken to be no less than {LEAST}" * (s == LEAST)
-        source = (
-            pooled if spreads else "measured by others for a ResNet29 on CIFAR-10: none of these runs has several seeds"
-        )
+        source = pooled if spreads else f"that of {SOURCE}, measured by others: none of these runs has several seeds"
         text = f"s = {s:.4f}, with {freedom} degree{'s' * (freedom > 1)} of freedom, {source}"
         items.setdefault(text, []).append(kind)
     return "\n".join(f"- {'; '.join(kinds)}: {text}" for text, kinds in items.items())

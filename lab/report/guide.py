@@ -89,7 +89,7 @@ def rules(results: Results) -> str:
         picture = f"![{rule.name}: {record['run']}](plots/{record['run']}.png)"
         lines = [f"### {rule.name.capitalize()}", rule.sign, picture, f"`{record['run']}`: {evidence}"]
         if rule.advice:
-            lines.append(f"**What to change.** {advice(rule)}{cured(rule, results)}")
+            lines.append(f"**What to change.** {advice(rule)}{cured(rule, record, results)}")
         parts.append("\n\n".join(lines))
     rows = [f"| {rule.name} | {rule.sign} | {advice(rule)} |" for rule in RULES if rule not in shown]
     head = "### Rules that no run here shows\n\n| | how it is found | what to change |\n|---|---|---|"
@@ -100,12 +100,12 @@ def advice(rule: Rule) -> str:
     return rule.advice + "".join(f" With `{option(setting)}`: {told}" for setting, told in rule.exceptions.items())
 
 
-def cured(rule: Rule, results: Results) -> str:
-    """What the advice of a rule did to the test accuracy in two of our runs; empty where there are none."""
+def cured(rule: Rule, example: dict, results: Results) -> str:
+    """What the advice of a rule did to the test accuracy of its example; empty where there are no two such runs."""
     if rule not in CURES:
         return ""
     change, ill, cured = CURES[rule]
-    if not results[cured] or not any(it.rule is rule for record in results[ill][:1] for it in diagnose(record)):
+    if not results[cured] or example not in results[ill][:1]:
         return ""
     gain = difference(results, cured, ill)
     before, after = (f"{run.title}: {ours(results, run)}" for run in (ill, cured))
@@ -119,7 +119,7 @@ def ingredients(results: Results) -> str:
     parts = [table for table in tables.values() if table]
     if missing := " and of ".join(title for title, table in tables.items() if not table):
         training = results.training("recipe", "ingredients")
-        parts.append(f"*(There are not all records yet of {missing}: {training} trains what is missing.)*")
+        parts.append(f"*(Not all records of {missing} are there yet: {training} trains what is missing.)*")
     return "\n\n".join(parts)
 
 

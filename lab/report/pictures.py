@@ -26,7 +26,8 @@ def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
     epochs = max(record["config"]["epochs"] for records in rows for record in records)
     figure.set_figheight(0.3 + sum(2.5 + 0.16 * len(records) for records in rows))
     figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
-    lowest = min(it["val_accuracy"] for records in rows for record in records for it in record["history"])
+    histories = [record["history"] for records in rows for record in records]
+    lowest = min(min(it["train_accuracy"], it["val_accuracy"]) for history in histories for it in history)
     broken = int(10 * lowest) / 10  # where the axes of accuracy are broken off, to show what differs
     for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
         pair = learning_axes(part, epochs)
