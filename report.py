@@ -1,14 +1,14 @@
-"""The lab report, rebuilt from the records of its runs: reads plots/*.json and writes REPORT.md.
+"""The lab report and its guide, from the records of the runs: reads plots/*.json, writes REPORT.md and GUIDE.md.
 
-    python report.py                         write REPORT.md from the runs that have finished
-    python report.py --plot                  draw its pictures, too: all results, and the runs that it compares
+    python report.py                         write both pages from the runs that have finished
+    python report.py --plot                  draw their pictures, too: all results, and the runs that they compare
     python report.py --run                   train those of the original's runs that are missing (many hours)
     python report.py --run recipe --seeds 0 1 2     train other runs, by group or by name, with several seeds
     python report.py --list                  print the commands of --run, one a line, for a scheduler; write nothing
     python report.py --compare               list all runs that have finished
     python report.py --compare RUN RUN       what differs in these runs, and their curves on the same axes
 
---run goes on with unfinished runs, and writes the report again after each run.
+--run goes on with unfinished runs, and writes both pages again after each run.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import difflib
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 if __name__ == "__main__":  # python -I, and PYTHONSAFEPATH, leave out the folder of the script
@@ -28,7 +28,7 @@ from experiments import two_blocks
 from lab import cifar10, console
 from lab.commandline import parsed, parser_for, told_in_one_line
 from lab.drawing import save_figure
-from lab.files import ROOT, Files, atomic_write, shown
+from lab.files import ROOT, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
 from lab.record import read_record
 from lab.report.comparisons import COMPARISONS, listing, table
@@ -36,8 +36,8 @@ from lab.report.guide import guide
 from lab.report.pages import page
 from lab.report.pictures import MINUTES, draw_comparison, draw_minutes, draw_results, draw_silent_channels
 from lab.report.runs import GROUPS, RUNS, Results, Task, collect
-from lab.run import command_line, path
-from lab.settings import Settings, flags_for, option, run_name
+from lab.run import Run, command_line, device, path
+from lab.settings import Settings, flags_for, option
 
 TASKS = {
     "task1_simplecnn": Task(
@@ -95,7 +95,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         flag(f"--{name}", type=kind[name].parse, metavar="N", help=help)
     flag("--device", help="for --run and --list: passed on to the scripts")
     flag("--data-dir", type=path, metavar="DIR", help="for --run and --list: passed on to the scripts")
-    flag("--output-dir", type=path, default=ROOT, metavar="DIR", help="has plots/, gets REPORT.md (here)")
+    flag("--output-dir", type=path, default=ROOT, metavar="DIR", help="has plots/, gets both pages (here)")
     args = parsed(parser, argv)
     args.train = args.list if args.run is None else args.run
     for name in ("seeds", "epochs", "limit", "device", "data_dir"):
@@ -108,8 +108,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             )
     if len(args.compare or []) > 10:
         parser.error("argument --compare: more than 10 runs cannot be told apart by their colours")
-    named = args.data_dir or os.environ.get("CIFAR10_DIR")
-    args.data_dir = cifar10.find(path(named) if named else None).absolute()
+    if args.train is not None:
+        named = os.environ.get("CIFAR10_DIR")
+        args.data_dir = cifar10.find(args.data_dir or (path(named) if named else None)).absolute()
     return args
 
 
@@ -170,12 +171,14 @@ def missing_commands(args: argparse.Namespace) -> list[list[str]]:
     commands = {}
     for seed in args.seeds or [0]:
         given = {"epochs": args.epochs, "seed": seed, "limit": args.limit}
-        for run in chosen:
-            usual = TASKS[run.task].settings(run.changes)
-            changes = run.changes | {name: it for name, it in given.items() if it not in (None, getattr(usual, name))}
-            name = run_name(run.task, changes)
-            if not Files(args.output_dir, name).finished:
-                commands[name] = [sys.executable, str(ROOT / run.script), *flags_for(changes), *places, "--resume"]
+        given = {name: value for name, value in given.items() if value is not None}
+        for experiment in chosen:
+            task, script = TASKS[experiment.task], ROOT / experiment.script
+            settings = replace(task.settings(experiment.changes), **given)
+            base = task.recipe if settings.recipe else task.task
+            run = Run(script=script, base=base, settings=settings, device=device("cpu"), output_dir=args.output_dir)
+            if not run.files.finished:
+                commands[run.name] = [sys.executable, str(script), *flags_for(run.changes), *places, "--resume"]
     return list(commands.values())
 
 

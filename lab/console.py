@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lab import checkpoint, drawing
 from lab.files import shown
 from lab.original import original_accuracy
-from lab.record import conditions
+from lab.record import conditions, short_commit
 from lab.run import Run, contradictions
 from lab.schedule import best_of, epochs_left, images_of
 from lab.settings import STEP_SIZE, Settings, run_name, titles
@@ -72,7 +72,7 @@ def tell_of_the_sample(run: Run) -> None:
 def origin(record: dict) -> str:
     """When, on what and by which scripts a run was trained, as far as its record tells."""
     last = record["environments"][-1]
-    commit = record.get("code") and f"commit {record['code'][:7]}"
+    commit = f"commit {short_commit(record)}" if record.get("code") else ""
     return ", ".join(filter(None, [(record.get("finished") or "")[:10], last["cpu"] or last["device"], commit]))
 
 

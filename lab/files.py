@@ -88,7 +88,7 @@ def atomic_write(path: Path, content: bytes, owner: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that is there no longer than its run needs it; where that is refused, say so."""
+    """Remove a file that its run no longer needs; where that is refused, say so."""
     with told("It can be removed by hand."):
         patiently(lambda: path.unlink(missing_ok=True))
 
@@ -113,6 +113,11 @@ def told(consequence: str) -> Iterator[None]:
 
 def shown(path: Path) -> str:
     """``path`` as short as it can be written from here."""
-    with contextlib.suppress(ValueError, OSError):  # on another drive of Windows; from a folder that is gone
-        return min(str(path), os.path.relpath(path), key=len)
+    return min(str(path), seen_from(os.curdir, path), key=len)
+
+
+def seen_from(folder: str | Path, path: Path) -> str:
+    """``path`` as it is written in a folder."""
+    with contextlib.suppress(ValueError, OSError):  # on another drive of Windows; in a folder that is gone
+        return os.path.relpath(path, folder)
     return str(path)

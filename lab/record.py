@@ -61,6 +61,12 @@ def commit() -> str | None:
         return subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
 
 
+def short_commit(record: dict) -> str:
+    """The first seven digits of its commit, and the mark; "" where it has none."""
+    code, mark, _ = (record.get("code") or "").partition("-dirty")
+    return code[:7] + mark
+
+
 def title_of(record: dict) -> str:
     """What a picture calls a run: its network (ResNet18 is "ResNet-18"), and the settings in its name."""
     network = re.sub(r"(?<=[a-z])(?=\d)", "-", record["config"]["network"]["class"])

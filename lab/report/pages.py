@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-import os
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab import curves
-from lab.files import ROOT
+from lab.files import ROOT, seen_from
 from lab.original import BASELINE, FIGURES, NO_AUG, NO_NORM, SIMPLECNN, Experiment
 from lab.record import CLASSES, title_of
 from lab.report import chance, claims
@@ -59,7 +59,7 @@ def filled(template: str, results: Results, **parts: object) -> str:
     else a browser prints them beyond the edge of the page.
     """
     text = only_true(Path(__file__).with_name(template).read_text(encoding="utf-8"), results)
-    root = Path(os.path.relpath(ROOT, results.output_dir)).as_posix()
+    root = Path(seen_from(results.output_dir, ROOT)).as_posix()
     text = text.format(place=results.place, root="" if root == "." else f"{root}/", **parts)
 
     def drawn(found: re.Match) -> str:
@@ -194,8 +194,8 @@ def folded(runs: Sequence[Experiment], results: Results) -> str:
 
 def worst_pair(confusion: list[list[int]]) -> str:
     """The two classes that are most often taken for each other, in a sentence."""
-    pairs = [(one, two) for one in range(10) for two in range(one)]
-    two, one = max(pairs, key=lambda pair: confusion[pair[0]][pair[1]] + confusion[pair[1]][pair[0]])
+    pairs = itertools.combinations(range(10), 2)
+    one, two = max(pairs, key=lambda pair: confusion[pair[0]][pair[1]] + confusion[pair[1]][pair[0]])
     errors = sum(map(sum, confusion)) - sum(confusion[i][i] for i in range(10))
     share = 100 * (confusion[one][two] + confusion[two][one]) / max(errors, 1)
     return (

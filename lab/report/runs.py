@@ -18,9 +18,9 @@ from torch import nn
 
 from lab.checkpoint import check_network, load
 from lab.curves import column
-from lab.files import ROOT, Files
+from lab.files import ROOT, Files, seen_from
 from lab.original import FIGURES, HIGH_CONSTANT, LOW, SIMPLECNN, TASK1, TASK2, Experiment
-from lab.record import read_record
+from lab.record import read_record, short_commit
 from lab.settings import Settings, flags_for
 
 BATCH128 = Experiment("ResNet-18 with batches of 128", TASK2, {"batch_size": 128})  # lab report, question 8
@@ -113,7 +113,7 @@ class Results:
     @property
     def place(self) -> str:
         """What a command has to end with, in the folder of the scripts, to read and write in ``output_dir``."""
-        there = os.path.relpath(self.output_dir, ROOT)
+        there = seen_from(ROOT, self.output_dir)
         there = str(self.output_dir.absolute()) if there.startswith(os.pardir) else there
         return "" if there == os.curdir else f" --output-dir {shlex.quote(there)}"
 
@@ -179,7 +179,7 @@ def conditions(results: Results) -> str:
     for record in itertools.chain(*results.records.values()):
         told = {key: over_epochs(record["environments"], key) for key in keys}
         machine = f"{told['cpu'] if told['device'] == 'cpu' else told['device']}, torch {told['torch']}"
-        commit = (record.get("code") or "not recorded")[: 7 if record.get("code") else None]
+        commit = short_commit(record) or "not recorded"
         how = f"{machine} | {told['precision']} | {told['threads']} | {minutes_of(record):.0f} | {commit}"
         rows.append(f"| `{record['run']}` | {record['test_accuracy']:.4f} | {how} |")
     return "\n".join(rows)
@@ -187,8 +187,8 @@ def conditions(results: Results) -> str:
 
 def over_epochs(environments: Sequence[dict], key: str) -> str:
     """What an environment's ``key`` was, and from which epoch on, if it changed."""
-    found = {}
-    for it in environments:
-        since = f" (from epoch {it['from_epoch']} on)" * (it["from_epoch"] > 1)
-        found.setdefault(str(it[key] or "not recorded"), since)
-    return ", ".join(value + since for value, since in found.items())
+    found = []
+    for value, group in itertools.groupby(environments, lambda it: str(it[key] or "not recorded")):
+        first = next(group)["from_epoch"]
+        found.append(value + f" (from epoch {first} on)" * (first > 1))
+    return ", ".join(found)
