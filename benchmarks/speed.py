@@ -201,7 +201,7 @@ def arithmetic(network: nn.Module, images: torch.Tensor) -> float:
     """
     found = []
 
-    def count(layer: nn.Conv2d, inputs: tuple[torch.Tensor], out: torch.Tensor) -> None:
+    def add(layer: nn.Conv2d, inputs: tuple[torch.Tensor], out: torch.Tensor) -> None:
         (x,) = inputs
         axes = zip(x.shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
         taps = math.prod(sum(len(pixels) for pixels, _ in faster.windows(*axis)) for axis in axes)
@@ -210,7 +210,7 @@ def arithmetic(network: nn.Module, images: torch.Tensor) -> float:
 
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(count)
+            layer.register_forward_hook(add)
     network(images)
     return sum(found)
 
