@@ -378,11 +378,13 @@ def read_only(directory):
     else:
         subprocess.run(["mount", "--bind", directory, directory], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
-    yield
-    if os.geteuid():
-        directory.chmod(0o755)
-    else:
-        subprocess.run(["umount", "--lazy", directory], check=True)
+    try:
+        yield
+    finally:
+        if os.geteuid():
+            directory.chmod(0o755)
+        else:
+            subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def test_a_disk_that_fills_up_or_becomes_read_only(whole, disk, tried):

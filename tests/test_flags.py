@@ -6,10 +6,11 @@ import shlex
 from dataclasses import asdict, fields, replace
 
 import pytest
+import torch
 
 import task1_simplecnn
 import task2_resnet18
-from lab import commandline
+from lab import commandline, precision
 from lab.run import device
 from lab.settings import Settings, titles, value_text
 
@@ -174,6 +175,15 @@ def test_flags_that_contradict_each_other_are_refused_in_one_line(words, capsys)
         parse(words, *bases)
     assert re.fullmatch(rf".*: error: argument --{flag}: .+ \(--help lists the flags\)\n", capsys.readouterr().err)
     assert parse(together, *bases).trains
+
+
+def test_a_mac_trains_on_its_gpu(monkeypatch):
+    """In the usual order of memory, for MPS cannot train batch norm in the other one."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert [str(device(text)) for text in ("auto", "mps", "cpu")] == ["mps", "mps", "cpu"]
+    formats = [precision.memory_format(device(text)) for text in ("mps", "cpu")]
+    assert formats == [torch.contiguous_format, torch.channels_last]
 
 
 def test_a_device_that_is_not_there_is_named_with_those_that_are(capsys, monkeypatch):

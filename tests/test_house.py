@@ -14,6 +14,7 @@ import sys
 import pytest
 from test_runs import train
 
+from experiments import two_blocks
 from lab.files import ROOT
 
 FLOORS = [  # of lab/, from the lowest
@@ -76,6 +77,14 @@ def test_a_benchmark_finds_what_it_imports(name):
 
 
 # ---------------------------------------------------------------- a third task
+
+
+def test_the_network_with_two_blocks_trains(made_up, tmp_path):
+    record, _ = train(tmp_path, "--epochs", "1", "--limit", "100", script=two_blocks)
+    network = record["config"]["network"]
+    assert (record["run"], network["class"]) == ("two_blocks_epochs1_limit100", "TwoBlocks")
+    assert network["parameters"] == 896 + 64 + 18_496 + 128 + (64 * 8 * 8 * 10 + 10)  # as in the original's table
+    assert 0 <= record["test_accuracy"] <= 1
 
 
 CHANGES = {  # what makes task 1's script that of another network, which stands in another folder

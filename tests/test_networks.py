@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Annotation
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
@@ -31,6 +33,24 @@ def test_summary_is_the_originals(network, capsys):
     assert printed.splitlines()[0] == flops
     assert re.findall(r"params: ([\d,]+)", printed) == [params, params, "0"]  # total, trainable, not trainable
     assert re.findall(r"\(MB\): ([\d.]+)", printed) == sizes
+
+
+@pytest.mark.parametrize(("network", "arrows"), [(SimpleCNN, 0), (ResNet18, 8 + 3 * 2)])
+def test_picture_tells_what_the_originals_table_does(network, arrows):
+    """Channels of each convolution, sizes, the last layer; an arrow for each shortcut, two more where it has layers."""
+    summary.draw_network(figure := Figure((drawing.PAGE_WIDTH, 1)), network())
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    table = Path(__file__).with_name(f"report_{network.__name__.lower()}.txt").read_text()
+    rows = re.findall(r"^ *([A-Za-z0-9]+)-\d+ +\[-1, (.*)\] +([\d,]+)$", table, re.MULTILINE)
+    drawn = sorted(int(found[1]) for text in texts if (found := re.match(r"Conv \d×\d, (\d+)", text)))
+    assert drawn == sorted(int(shape.split(",")[0]) for layer, shape, _ in rows if layer == "Conv2d")
+    shapes = {text for text in texts if re.fullmatch(r"\d+(×\d+×\d+)?", text)}
+    assert {shape.replace(", ", "×") for _, shape, _ in rows} | {"3×32×32"} == shapes - {"512", "2048"}
+    (last,) = [re.fullmatch(r"Linear (\d+) → (\d+)", text) for text in texts if text.startswith("Linear")]
+    given, made = map(int, last.groups())
+    assert f"{given * made + made:,}" == next(size for layer, _, size in rows if layer == "Linear") and made == 10
+    heads = [text.arrow_patch for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    assert sum(head.get_edgecolor() == to_rgba(summary.SHORTCUT) for head in heads) == arrows
 
 
 @pytest.mark.parametrize("network", [SimpleCNN, ResNet18])

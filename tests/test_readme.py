@@ -3,8 +3,10 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 import report
@@ -13,6 +15,7 @@ import task2_resnet18
 from lab import commandline, console, photos
 from lab.original import FIGURES
 from lab.record import CLASSES
+from lab.report import pages
 from lab.report.chance import ours
 from lab.report.guide import guide
 
@@ -24,6 +27,12 @@ PAGES = "README.md", "tests/README.md", "benchmarks/README.md", "REPORT.md", "GU
 def test_no_place_is_left_to_be_filled_in():
     for name in PAGES:
         assert not re.search(r"\{[A-Za-z]\w+\}", (ROOT / name).read_text(encoding="utf-8")), name
+
+
+@pytest.mark.parametrize(("name", "text"), [("REPORT.md", pages.page), ("GUIDE.md", guide)])
+def test_a_page_is_what_report_py_makes_of_the_records(name, text):
+    assert not RESULTS.left_out
+    assert (ROOT / name).read_text(encoding="utf-8") == text(RESULTS, report.TASKS)
 
 
 def anchors(page):
@@ -74,7 +83,11 @@ def test_the_table_of_results_is_that_of_the_records():
 
 
 def test_only_the_galleries_that_the_report_shows_are_kept():
-    kept = subprocess.run(["git", "-C", ROOT, "ls-files", "plots"], capture_output=True, text=True).stdout.split()
+    if not (ROOT / ".git").exists():
+        pytest.skip("is about what git keeps")
+    command = ["git", "-C", ROOT, "ls-files", "plots"]
+    kept = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "plots/results.png" in kept
     page = (ROOT / "REPORT.md").read_text(encoding="utf-8")
     assert {it for it in kept if it.endswith(("_mistakes.png", "_confusion.png"))} <= set(
         re.findall(r"plots/\S+png", page)
@@ -93,6 +106,18 @@ def test_what_task_1_prints_is_what_its_record_says(monkeypatch, capsys):
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.817)." in task1_simplecnn.__doc__
     record = json.loads((ROOT / "plots" / "task2_resnet18.json").read_text())
     assert f"Test accuracy: {record['test_accuracy']:.3f} (the original's: 0.853)." in task2_resnet18.__doc__
+
+
+def test_every_flag_is_one_of_the_scripts():
+    """Of those that README.md names, and of those in its commands."""
+    known = {"--help", *re.findall(r"--[\w-]+", report.__doc__)}
+    for words in ("task1_simplecnn.py", "report.py"):
+        shown = subprocess.run([sys.executable, ROOT / words, "--help"], capture_output=True, text=True, check=True)
+        known |= {*re.findall(r"--[\w-]+", shown.stdout)}
+    commands = re.findall(r"python (?:task\d_\w+|report)\.py [^|`\n]*", README)
+    rows = re.findall(r"^\| (`--.*?) \|", README, re.MULTILINE)
+    named = [word for text in [*commands, *rows] for word in re.findall(r"--[\w-]+", text)]
+    assert len(named) > 40 and {*named} <= known
 
 
 def test_the_table_of_recipes_is_that_of_the_guide():

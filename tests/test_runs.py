@@ -104,8 +104,9 @@ def test_files_and_record_of_a_finished_run(made_up, tmp_path, capsys):
     assert ", ".join(record) == top
     assert (record["format"], record["run"]) == (3, run)
     assert datetime.datetime.fromisoformat(record["finished"]).tzinfo is not None
-    commit = subprocess.run(["git", "-C", files.ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
-    assert (record["code"] or "").removesuffix("-dirty") == commit.stdout.strip()
+    asked = ("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")
+    told = [subprocess.run(["git", "-C", files.ROOT, *words], capture_output=True, text=True).stdout for words in asked]
+    assert (record["code"] or "") == told[0].strip() + "-dirty" * bool(told[1])
     network = record["config"].pop("network")
     statistics = {name: record["config"].pop(name) for name in ("mean", "std")}
     assert record["config"] == asdict(replace(task1_simplecnn.TASK, epochs=3, seed=2, limit=200))
@@ -629,10 +630,20 @@ def test_the_pictures_and_lines_show_the_record(made_up, tmp_path, capsys):
         for guess, count in enumerate(row)
     }
     assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("predicted class", "true class")
-    shares = [row[true] / max(sum(row), 1) for true, row in enumerate(record["confusion_matrix"])]
-    assert [bar.get_width() for bar in bars.patches] == pytest.approx(shares)
+    assert matrix.get_title() == "20 test images"
+    for axis in (matrix.xaxis, matrix.yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == list(CLASSES)
+    shares = [[count / max(sum(row), 1) for count in row] for row in record["confusion_matrix"]]
+    assert matrix.images[0].get_array().tolist() == [pytest.approx(row) for row in shares]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([shares[true][true] for true in range(10)])
 
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Epoch ")]
+    printed = capsys.readouterr().out
+    assert re.search(r"^Data:    .*: 200 images to train, 20 to validate, 20 to test$", printed, re.MULTILINE)
+    mean, std = (" ".join(f"{value:.4f}" for value in record["config"][name]) for name in ("mean", "std"))
+    assert f"\nPixels:  normalized with mean {mean} and standard deviation {std}\n" in printed
+    assert f"\nBest epoch: {best} of 4, validation accuracy {history[best - 1]['val_accuracy']:.4f}\n" in printed
+    assert "\nToo short to read: 4 of at least 10 epochs. Train for more --epochs before you" in printed
+    lines = [line for line in printed.splitlines() if line.startswith("Epoch ")]
     accuracies = [it["val_accuracy"] for it in history]
     for line, it in zip(lines, history, strict=True):
         train_part, val_part = (f"{it[f'{part}_loss']:.3f} {it[f'{part}_accuracy']:5.1%}" for part in ("train", "val"))
@@ -760,6 +771,13 @@ def test_the_curves_of_all_runs_have_the_same_axes_whatever_they_show():
         (halvings,) = (lines for lines in axes.collections if lines.get_label() == "rate halved")
         assert [x for ((x, _), _) in halvings.get_segments()] == [10.5, 20.5]
 
+    sizes = [{"image_size": 32 if epoch["epoch"] <= 4 else 48 if epoch["epoch"] <= 9 else 64} for epoch in history]
+    grows = [epoch | size for epoch, size in zip(history, sizes, strict=True)]
+    common.draw_curves(figure := Figure(), record | {"history": grows})
+    for axes in figure.axes:
+        (growths,) = (lines for lines in axes.collections if lines.get_label() == "images grow")
+        assert [x for ((x, _), _) in growths.get_segments()] == [4.5, 9.5]
+
 
 def test_the_gallery_shows_the_images_that_were_wrong_with_the_highest_confidence(made_up, tmp_path):
     record, checkpoint = train(tmp_path, "--epochs", "1")
@@ -831,7 +849,7 @@ def test_resuming_a_finished_run_draws_the_figures_that_are_missing(made_up, tmp
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     first, *printed = capsys.readouterr().out.splitlines()
     cpu = record["environments"][-1]["cpu"] or "cpu"
-    commit = f", commit {record['code'][:7]}" if record["code"] else ""
+    commit = f", commit {record['code'][:7]}{record['code'][40:]}" if record["code"] else ""
     assert first.startswith(f"{record['run']} has finished ({record['finished'][:10]}, {cpu}{commit}). All about it: ")
     gallery = files.shown(tmp_path / "plots" / f"{record['run']}_mistakes.png")
     missing = f"{gallery} is not drawn: it needs the images of CIFAR-10, which are not there."

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import matplotlib
@@ -89,6 +91,21 @@ def test_a_run_has_what_it_needs_and_leaves_what_somebody_has_set(made_up, tmp_p
     assert (sys.stdout.errors, sys.stdout.line_buffering) == ("strict", False)
     if ending is None:
         assert_same_run(alone, here)
+
+
+@pytest.mark.parametrize("where", ["main", "another"])
+def test_a_script_runs_in_a_notebook(monkeypatch, where):
+    """Whose output is no file, and which may call it in another thread."""
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    start = functools.partial(task1_simplecnn.main, ["--dry-run", "--limit", "40", "--device", "cpu"])
+    if where == "main":
+        start()
+    else:
+        (thread := threading.Thread(target=start)).start()
+        thread.join()
+    assert err.getvalue() == "" and out.getvalue().splitlines()[-1].startswith("Test loss: ")
 
 
 USETEX = "text.usetex: True\nfont.family: no such font\nlines.linewidth: 9\n"  # there is no LaTeX, or it takes long
