@@ -812,6 +812,8 @@ def test_a_claim_is_checked_with_every_seed_that_all_its_runs_have(tmp_path, wit
     save(tmp_path, *(record_of(NO_NORM, seed, val=rough(GOOD, swing)) for seed, swing in swings))
     row, folded = [line for line in rebuild(tmp_path)[1].splitlines() if "Normalization makes early" in line]
     assert "| holds with 2 of 3 seeds |" in row and re.findall(r"\*Seed (\d)", folded) == ["0", "1", "2"]
+    save(tmp_path, *(record_of(NO_NORM, seed, val=rough(GOOD, 0.02)) for seed in range(3)))
+    assert "Normalization makes early training steadier. | 2, 3 | not confirmed (3 seeds) |" in rebuild(tmp_path)[1]
 
 
 # ---------------------------------------------------------------- --list and --run

@@ -125,11 +125,12 @@ def verdict(claim: str, runs: Sequence[Experiment], found: dict[int, claims.Verd
         measured = results.missing(*runs) or "no seed has been run for all of them"
         return f"| {claim} | {figures} | open | {measured} |"
     holds = [it for _, it in found.values()]
-    told = (
-        f"holds with {sum(holds)} of {len(holds)} seeds" if len(holds) > 1 else "holds" if holds[0] else "not confirmed"
-    )
+    seeds = "one seed" if len(holds) == 1 else f"{len(holds)} seeds"
+    told = f"{'holds' if any(holds) else 'not confirmed'} ({seeds})"
+    if any(holds) and len(holds) > 1:
+        told = f"holds with {sum(holds)} of {seeds}"
     measured, _ = next(iter(found.values()))
-    return f"| {claim} | {figures} | {told}{' (one seed)' * (len(holds) == 1)} | {measured} |"
+    return f"| {claim} | {figures} | {told} | {measured} |"
 
 
 def of_all_seeds(claim: str, found: dict[int, claims.Verdict]) -> str:
