@@ -25,7 +25,7 @@ from lab.schedule import best_of
 
 NOISE = 0.015  # of accuracy: two standard errors of the difference of two accuracies, each on 5,000 images
 CLEARLY = 1.25  # times as much: less may be chance, with one run of each
-ROUGHER = 1.9  # times as rough: between seeds of the baseline, in their first 20 epochs, it is 1.5 to 2.8
+ROUGHER = 1.9  # times as rough: the baseline's seeds differ by 1.4 in 20 epochs, but by up to 2.8 without the penalty
 FLOOR = 1.05  # times the lowest validation loss: up to this, a loss is still near it
 ABOUT = 1.5  # "about epoch 8" is an epoch from 8 / 1.5 to 8 * 1.5
 EARLY = 20  # epochs: the first quarter of a run
