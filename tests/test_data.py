@@ -211,7 +211,7 @@ def server(monkeypatch):
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     digests = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
     for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
+        monkeypatch.setenv(name, "*")
     constants = {
         "FILES": digests,
         "ARCHIVE_MD5": hashlib.md5(archive).hexdigest(),
@@ -407,7 +407,8 @@ def test_what_needs_no_data_looks_for_none(nowhere, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(cifar10, "download", lambda directory: pytest.fail("a download"))
     start(tmp_path, "--limit", "40", *words.split())
     out = capsys.readouterr().out
-    assert ("40 images to train instead of 45,000" in out) == (words == "--sample") == ("This was the" in out)
+    for part in ("40 images to train instead of 45,000", "This was the"):
+        assert (part in out) is (words == "--sample")
     assert "task1_simplecnn.py --epochs 1 --" in out or words != "--sample"  # without --limit, too
 
 

@@ -264,10 +264,3 @@ def test_the_name_tells_what_is_not_as_in_the_recipe():
     assert "task1_simplecnn.py --recipe --lr 0.001 --seed 2" in run.command
     record = {"run": "task2_resnet18_recipe_no-aug", "config": {"network": {"class": "ResNet18"}}}
     assert title_of(record) == "ResNet-18, recipe, no augmentation"
-
-
-def test_a_constant_rate_is_refused(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        task2_resnet18.main(["--constant-lr", "--recipe", "--dry-run"])
-    error = capsys.readouterr().err
-    assert "argument --constant-lr: the rate rises and falls (--warmup 0 ends that)" in error and error.count("\n") == 1

@@ -64,22 +64,22 @@ def assert_same_run(one, other):
 
 
 def interrupt_in_epoch(monkeypatch, number):
-    """Stop in the middle of this epoch, as Ctrl-C would."""
-    real, steps = common.train_epoch, []
+    """Stop before the validation of this epoch, as Ctrl-C would; returns the epochs that are trained, as they come."""
+    real, trained = common.train_epoch, []
 
     def interrupted(learner, dataset, run, epoch):
         result = real(learner, dataset, run, epoch)
-        steps.append(epoch)
+        trained.append(epoch)
         if epoch == number:
             signal.raise_signal(signal.SIGINT)
         return result
 
     monkeypatch.setattr(common, "train_epoch", interrupted)
-    return steps
+    return trained
 
 
 def train_until(number, monkeypatch, out, *words, script=task1_simplecnn):
-    """Run a script as :func:`train` does, until it is stopped in the middle of this epoch."""
+    """Run a script as :func:`train` does, until it is stopped before the validation of this epoch."""
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, number)
         with pytest.raises(SystemExit):
@@ -516,19 +516,19 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(made_up, tmp_path, mo
     epochs = int(words[1])
     for number, first in ((1, 1), (2, 1), (epochs, 2)):  # no epoch saved yet; one; all but the last
         with monkeypatch.context() as patch:
-            steps = interrupt_in_epoch(patch, number)
+            trained = interrupt_in_epoch(patch, number)
             with pytest.raises(SystemExit) as stop:
                 train(tmp_path / "parts", *words, *(["--resume"] if number > 1 else []), script=script)
             error = capsys.readouterr().err
             assert stop.value.code == 130 and error.count("\n") == 1
             kept = rf"Interrupted\. \S+_limit100\.last\.pt has all that was saved\. {GO_ON}\n"
             assert re.fullmatch(kept, error)
-            assert steps == list(range(first, number + 1))
+            assert trained == list(range(first, number + 1))
         assert not list((tmp_path / "parts" / "plots").glob("*.json"))
     with monkeypatch.context() as patch:
-        steps = interrupt_in_epoch(patch, 0)
+        trained = interrupt_in_epoch(patch, 0)
         parts = train(tmp_path / "parts", *words, "--resume", script=script)
-        assert steps == [epochs]
+        assert trained == [epochs]
     assert_same_run(whole, parts)
     names = [sorted(path.name for path in (tmp_path / out).rglob("*.*")) for out in ("whole", "parts")]
     assert names[0] == names[1]
@@ -563,9 +563,9 @@ def test_an_unfinished_run_asks_what_to_do(made_up, tmp_path, monkeypatch, capsy
         train(tmp_path, "--epochs", "4", "--limit", "100", "--test")
     assert sorted(path.name for path in tmp_path.rglob("*_limit100.*")) == unfinished
     with monkeypatch.context() as patch:
-        steps = interrupt_in_epoch(patch, 0)
+        trained = interrupt_in_epoch(patch, 0)
         restarted = train(tmp_path, "--epochs", "4", "--limit", "100", "--restart")
-        assert steps == [1, 2, 3, 4]
+        assert trained == [1, 2, 3, 4]
     assert_same_run(restarted, train(tmp_path / "fresh", "--epochs", "4", "--limit", "100"))
 
     capsys.readouterr()
