@@ -328,13 +328,14 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, autocast: torch
     """One step of the optimizer; return mean loss and logits [B, 10], computed before the weights change."""
     smoothing = learner.settings.label_smoothing
     with autocast:
-        logits = learner.model(images).float()  # they are float32 already where a linear layer is the last
+        logits = learner.model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        # What is returned is not smoothed, to be comparable with the validation loss.
+        plain = F.cross_entropy(logits.detach(), labels) if smoothing else loss.detach()
     learner.optimizer.zero_grad()
     loss.backward()
     learner.optimizer.step()
-    logits = logits.detach()  # the returned loss is not smoothed, to be comparable with the validation loss
-    return (F.cross_entropy(logits, labels) if smoothing else loss.detach()), logits
+    return plain, logits.detach()
 
 
 def sample_epoch(dataset: Dataset, settings: Settings, epoch: int, purpose: int) -> tuple[Tensor, Tensor | None]:

@@ -76,7 +76,7 @@ def test_an_ingredient_is_worth_what_the_test_loses_without_it():
     of_both = "SimpleCNN, recipe and of ResNet-18, recipe, 10 epochs"
     assert guide.ingredients(results_of(*short)) == f"*(Not all records of {of_both} are there yet: {training}"
     told = guide.ingredients(results_of(*(record_of(run) for run in INGREDIENTS)))
-    assert f"of {of_both}: `python report.py --run recipe` trains" in told
+    assert f"of {of_both} are there yet: `python report.py --run recipe` trains" in told
     assert but(RESNET18_SHORT, warmup=0.0) == INGREDIENTS[8]
 
 
