@@ -420,7 +420,7 @@ def reuse(model: nn.Module, run: Run) -> None:
     if run.mode == "resume":
         return show_result(model, run)
     if not (config := checkpoint.load_best(model, run)):  # only weights: the flags say how images were normalized
-        sample = run.settings.sample or run.settings.statistics == "first"  # its first image is that of CIFAR-10
+        sample = run.settings.sample or run.settings.statistics == "first"  # the sample has CIFAR-10's first image
         like_it = replace(run, settings=replace(run.settings, sample=sample))
         config = vars(run.settings) | load_data(like_it)[0]._asdict()
     run = replace(run, settings=replace(run.settings, image_size=config["image_size"]))

@@ -117,7 +117,7 @@ def shown(path: Path) -> str:
 
 
 def seen_from(folder: str | Path, path: Path) -> str:
-    """``path`` as it is written in a folder."""
+    """``path`` relative to a folder; as it is where that cannot be written."""
     with contextlib.suppress(ValueError, OSError):  # on another drive of Windows; in a folder that is gone
         return os.path.relpath(path, folder)
     return str(path)

@@ -62,7 +62,7 @@ def commit() -> str | None:
 
 
 def short_commit(record: dict) -> str:
-    """The first seven digits of its commit, and the mark; "" where it has none."""
+    """The first seven digits of a record's commit, and whether the scripts differed from it; "" without a commit."""
     code, mark, _ = (record.get("code") or "").partition("-dirty")
     return code[:7] + mark
 

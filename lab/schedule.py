@@ -53,7 +53,7 @@ def rate_of(settings: Settings, step: int, steps: int) -> float:
 def size_of(settings: Settings, epoch: int) -> int:
     """Height and width of the images in an epoch. They may grow from 32, in steps of 16.
 
-    All smaller sizes have about as many epochs, and the last epoch always has the largest.
+    The smaller sizes have about equally many epochs, and the last epoch always has the largest.
     Howard, "Training Imagenet in 3 hours for $25; and CIFAR10 for $0.26" (2018), calls it progressive resizing.
     """
     if not settings.growth:

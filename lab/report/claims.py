@@ -9,18 +9,8 @@ from statistics import mean
 
 from lab import diagnosis
 from lab.curves import GUESSING, ROUGH, STAGE, column, levels_off_at, percent, roughness, roughness_of_stages
-from lab.original import (
-    BASELINE,
-    CONSTANT,
-    HIGH,
-    HIGH_CONSTANT,
-    LOW,
-    LOW_CONSTANT,
-    NO_AUG,
-    NO_NORM,
-    SIMPLECNN,
-    Experiment,
-)
+from lab.original import BASELINE, CONSTANT, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
+from lab.report.runs import Experiment
 from lab.schedule import best_of
 
 NOISE = 0.015  # of accuracy: two standard errors of the difference of two accuracies, each on 5,000 images

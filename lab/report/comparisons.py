@@ -6,19 +6,7 @@ from statistics import mean
 
 from lab import diagnosis
 from lab.curves import column, percent
-from lab.original import (
-    BASELINE,
-    CONSTANT,
-    FIGURES,
-    HIGH,
-    HIGH_CONSTANT,
-    LOW,
-    LOW_CONSTANT,
-    NO_AUG,
-    NO_NORM,
-    SIMPLECNN,
-    Experiment,
-)
+from lab.original import BASELINE, CONSTANT, FIGURES, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
 from lab.report.chance import Difference, chance, difference, from_original, ours
 from lab.report.claims import EARLY, LATE, ROUGHER, findings, late, normalization_steadies, rough
 from lab.report.runs import (
@@ -27,6 +15,7 @@ from lab.report.runs import (
     EVIDENCE,
     TWO_BLOCKS,
     UNSAID,
+    Experiment,
     Results,
     Task,
     minutes_of,
