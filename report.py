@@ -110,7 +110,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error("argument --compare: more than 10 runs cannot be told apart by their colours")
     if args.train is not None:
         named = os.environ.get("CIFAR10_DIR")
-        args.data_dir = cifar10.find(args.data_dir or (path(named) if named else None)).absolute()
+        try:
+            args.data_dir = cifar10.find(args.data_dir or (path(named) if named else None)).absolute()
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"CIFAR10_DIR: {error}")
     return args
 
 
@@ -174,8 +177,7 @@ def missing_commands(args: argparse.Namespace) -> list[list[str]]:
         given = {name: value for name, value in given.items() if value is not None}
         for experiment in chosen:
             task, script = TASKS[experiment.task], ROOT / experiment.script
-            settings = replace(task.settings(experiment.changes), **given)
-            base = task.recipe if settings.recipe else task.task
+            base, settings = task.base(experiment.changes), replace(task.settings(experiment.changes), **given)
             run = Run(script=script, base=base, settings=settings, device=device("cpu"), output_dir=args.output_dir)
             if not run.files.finished:
                 commands[run.name] = [sys.executable, str(script), *flags_for(run.changes), *places, "--resume"]

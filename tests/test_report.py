@@ -896,8 +896,9 @@ def test_a_folder_of_data_that_cannot_be_is_no_matter_where_nothing_is_trained(
     tmp_path, without_layers, monkeypatch, words
 ):
     save(tmp_path, record_of(BASELINE))
-    monkeypatch.setenv("CIFAR10_DIR", "~nobody/data")
+    monkeypatch.setenv("CIFAR10_DIR", "~no such user/data")
     assert rebuild(tmp_path, *words.split())[0] == 0
+    assert rebuild(tmp_path, "--list")[0] == 2  # in one line, where it matters
 
 
 def test_list_names_a_run_that_was_stopped_inside_its_last_files(tmp_path, capsys):

@@ -86,9 +86,13 @@ class Task(NamedTuple):
     task: Settings
     recipe: Settings
 
+    def base(self, changes: Mapping[str, object]) -> Settings:
+        """What the flags that make these ``changes`` change."""
+        return self.recipe if "recipe" in changes else self.task
+
     def settings(self, changes: Mapping[str, object]) -> Settings:
         """The settings of the run whose flags make these ``changes``."""
-        return replace(self.recipe if "recipe" in changes else self.task, **changes)
+        return replace(self.base(changes), **changes)
 
 
 @dataclass(frozen=True)
