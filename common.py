@@ -60,13 +60,11 @@ def build(network: Callable[[], nn.Module], run: Run) -> nn.Module:
 def try_out(model: nn.Module, images: Tensor, run: Run) -> None:
     """Show images to ``model`` and, if it is to be trained, train a copy for a step; raises whatever is wrong."""
     with torch.no_grad():
-        logits = model(images)
-    check_logits(logits)
+        check_logits(model(images))
     if run.trains:
         learner = learner_for(copy.deepcopy(model).train(), run.settings, steps=1)
         labels, autocast = torch.arange(2, device=images.device), precision.autocast(run.device, run.precision)
-        _, logits = train_step(learner, images, labels, autocast)
-        check_logits(logits)
+        check_logits(train_step(learner, images, labels, autocast)[1])
 
 
 def check_logits(logits: object) -> None:
