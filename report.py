@@ -30,7 +30,7 @@ from lab.commandline import parsed, parser_for, told_in_one_line
 from lab.drawing import save_figure
 from lab.files import ROOT, atomic_write, shown
 from lab.original import BASELINE, HIGH, LOW
-from lab.record import read_record
+from lab.record import read_record, title_of
 from lab.report.comparisons import COMPARISONS, listing, table
 from lab.report.guide import guide
 from lab.report.pages import page
@@ -123,7 +123,8 @@ def write(args: argparse.Namespace, results: Results) -> None:
     plots.mkdir(parents=True, exist_ok=True)
     for name, (rows, _) in COMPARISONS.items():
         if not results.missing(*sum(rows, ())):
-            pictures[f"compare_{name}"] = draw_comparison, [[results[run][0] for run in row] for row in rows]
+            titled = [[(run.label, results[run][0]) for run in row] for row in rows]
+            pictures[f"compare_{name}"] = draw_comparison, titled
     silent = [record for run in (LOW, BASELINE, HIGH) for record in results[run][:1] if record.get("silent_channels")]
     if len(silent) == 3:
         pictures["silent_channels"] = draw_silent_channels, silent
@@ -157,8 +158,9 @@ def compare(output_dir: Path, names: list[str]) -> None:
     if problems or not records:
         raise SystemExit("\n".join(problems) or f"There is no run in {shown(plots)}.")
     if names:
+        titled = [(title_of(record), record) for record in records]
         plots.mkdir(parents=True, exist_ok=True)
-        save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [records])
+        save_figure(plots / "compare.png", f"compare.{os.getpid()}", draw_comparison, [titled])
         console.print_written(plots / "compare.png")
 
 

@@ -108,7 +108,7 @@ def mark_changes(axes: "Axes", history: Sequence[dict]) -> None:
     pairs = list(itertools.pairwise(history))
     halved = [it["epoch"] + 0.5 for it, after in pairs if after["learning_rate"] == GAMMA * it["learning_rate"]]
     grown = [it["epoch"] + 0.5 for it, after in pairs if after.get("image_size") != it.get("image_size")]
-    for ends, colour, label in ((halved, "0.88", "rate halved"), (grown, "tab:green", "images grow")):
+    for ends, colour, label in ((halved, "0.75", "rate halved"), (grown, "tab:green", "images grow")):
         if ends:
             axes.vlines(ends, *axes.get_ylim(), color=colour, linewidth=0.8, zorder=0, label=label)
 

@@ -19,6 +19,11 @@ class Experiment(NamedTuple):
     loss: float | None = None  # its test loss there
 
     @property
+    def label(self) -> str:
+        """What a picture of several runs calls it."""
+        return f"Figure {self.figure}: {self.title}" if self.figure else self.title
+
+    @property
     def task(self) -> str:
         return Path(self.script).stem
 

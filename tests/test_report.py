@@ -37,7 +37,6 @@ from lab.original import (
     NO_NORM,
     SIMPLECNN,
 )
-from lab.record import title_of
 from lab.report import claims, comparisons
 from lab.report.chance import STUDENT, Difference, difference, is_reproduced
 from lab.report.claims import CLAIMS, resnet18_is_steady
@@ -543,8 +542,8 @@ def test_the_third_block_is_held_against_chance():
 
     text = against(750, 801, 780)
     assert text.startswith("The third block changes the test accuracy by +0.034, within chance (±0.041): 0.8110 ± ")
-    assert text.endswith(" 0.7770 ± 0.0256 (n = 3) without. Without it, 1 of 3 runs gets above 80 %.")
-    assert against(750, 760, 770).endswith("Without it, none of 3 runs gets above 80 %.")
+    assert text.endswith(" 0.7770 ± 0.0256 (n = 3) without. Without it, 1 of 3 runs get above 80 %.")
+    assert against(750, 760, 770).endswith("Without it, 0 of 3 runs get above 80 %.")
 
 
 def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_layers):
@@ -572,12 +571,13 @@ def test_the_runs_of_before_are_the_originals_with_the_settings_of_before():
 
 
 def test_silent_channels_are_drawn_from_the_records(tmp_path, without_layers):
-    runs = [record_of(run) | {"silent_channels": {"bn1": 0.25, "layer1.0.bn1": 0.5}} for run in (HIGH, BASELINE, LOW)]
+    silent = {"bn1": 0.25, "layer2.0.downsample.1": 0.5}
+    runs = [record_of(run) | {"silent_channels": dict(silent)} for run in (HIGH, BASELINE, LOW)]
     runs[0]["silent_channels"]["bn1"] = 1.0
     draw_silent_channels(figure := Figure(), runs)
     (axes,) = figure.axes
     assert [line.get_ydata().tolist() for line in axes.lines] == [[1.0, 0.5], [0.25, 0.5], [0.25, 0.5]]
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["bn1", "layer1.0.bn1"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["bn1", "layer2.0.shortcut"]
     picture = tmp_path / "plots" / "silent_channels.png"
     save(tmp_path, record_of(HIGH), *runs[1:])  # one was trained before this was measured
     code, page = rebuild(tmp_path, "--plot")
@@ -619,22 +619,23 @@ def test_the_tables_of_the_recipes_are_those_of_the_scripts_and_of_the_records()
 
 def test_the_pictures_of_comparisons_show_the_curves_of_their_runs(tmp_path, without_layers):
     records = [record_of(run, train=to(0.1 * run.figure), val=to(0.11 * run.figure)) for run in FIGURES]
-    rows = [records[2:4], records[4:7]]
+    titled = [(f"run {run.figure}", record) for run, record in zip(FIGURES, records, strict=True)]
+    rows = [titled[2:4], titled[4:7]]
     draw_comparison(figure := Figure(), rows)
     for row, part in zip(rows, figure.subfigs, strict=True):
         (legend,) = part.legends
-        assert [text.get_text() for text in legend.get_texts()] == [f"{title_of(record)} (0.800)" for record in row]
+        assert [text.get_text() for text in legend.get_texts()] == [f"{title} (0.800)" for title, _ in row]
         for axes, metric in zip(part.axes, ("loss", "accuracy"), strict=True):
             drawn = [list(line.get_ydata()) for line in axes.lines]
             assert drawn == [
-                [it[f"{of}_{metric}"] for it in record["history"]] for record in row for of in ("train", "val")
+                [it[f"{of}_{metric}"] for it in record["history"]] for _, record in row for of in ("train", "val")
             ]
             assert len({line.get_color() for line in axes.lines}) == len(row)
             assert axes.get_xlim() == (0, 81) and axes.get_ylim() == ((0, 2.5) if metric == "loss" else (0.1, 1))
 
     for loss, lowest in ((0.5, 0.3), (1.5, 0.2)):  # in training; the accuracies are 0.61 and 0.22
         record = record_of(BASELINE, train=lambda _, loss=loss: loss, val_accuracy=lambda epoch: 0.31 + epoch / 1000)
-        draw_comparison(figure := Figure(), [[record]])
+        draw_comparison(figure := Figure(), [[("run", record)]])
         assert figure.axes[1].get_ylim() == (lowest, 1)  # where nothing lies below
         assert figure.axes[1].get_ylabel() == f"accuracy, from {lowest} on"
 
@@ -661,10 +662,10 @@ def test_compare_draws_any_runs(tmp_path, capsys, monkeypatch):
     name, path = "task2_resnet18_no-aug_seed3", other / "plots" / "task2_resnet18_no-aug_seed3.json"
     assert rebuild(tmp_path, "--compare", name, "task1_simplecnn_epochs5", name, str(path))[0] == 0
     ((*records,),) = drawn
-    assert [(record["run"], record["test_accuracy"]) for record in records] == [
-        (name, 0.8),
-        ("task1_simplecnn_epochs5", 0.8),
-        (name, 0.75),
+    assert [(title, record["run"], record["test_accuracy"]) for title, record in records] == [
+        ("ResNet-18, no augmentation, seed 3", name, 0.8),
+        ("SimpleCNN, 5 epochs", "task1_simplecnn_epochs5", 0.8),
+        ("ResNet-18, no augmentation, seed 3", name, 0.75),
     ]
     head, *lines, written = capsys.readouterr().out.splitlines()
     assert written == f"Written: {shown(tmp_path / 'plots' / 'compare.png')}"

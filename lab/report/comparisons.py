@@ -25,10 +25,10 @@ from lab.schedule import best_of
 from lab.settings import Settings, flags_for, option, settings_of, value_text
 
 
-def worth(results: Results, what: str, one: Experiment, two: Experiment) -> str:
+def worth(results: Results, what: str, one: Experiment, two: Experiment, having: str = "with it, without") -> str:
     """What the accuracy gains by that which run ``one`` has, and run ``two`` has not: here, and in the original."""
-    with_, without = (ours(results, run) for run in (one, two))
-    text = f"{what} changes the test accuracy by {difference(results, one, two)}: {with_} with it, {without} without."
+    cells = (f"{ours(results, run)} {word}" for run, word in zip((one, two), having.split(", "), strict=True))
+    text = f"{what} changes the test accuracy by {difference(results, one, two)}: {', '.join(cells)}."
     if two.accuracy:
         there = Difference(one.accuracy - two.accuracy, chance(results, (one, 1), (two, 1)))
         text += f" In the original, by {there}."
@@ -64,8 +64,8 @@ def of_augmentation(results: Results) -> str:
     keeps = "keeps" if overfits and test[1] - train[1] > 2 * (test[0] - train[0]) else "does not keep"
     return (
         f"{worth(results, 'Augmentation', BASELINE, NO_AUG)} It {keeps} the network from learning its images by heart: "
-        f"the training loss (of the last {LATE} epochs) and the test loss are {train[0]:.2f} and {test[0]:.2f} with "
-        f"it, {train[1]:.2f} and {test[1]:.2f} without."
+        f"the training loss (of the last {LATE} epochs) and the test loss are, in the mean over the seeds, "
+        f"{train[0]:.2f} and {test[0]:.2f} with it, {train[1]:.2f} and {test[1]:.2f} without."
     )
 
 
@@ -89,14 +89,14 @@ def of_learning_rates(results: Results) -> str:
 
 def of_batch_size(results: Results) -> str:
     """What batches of 64 are worth against batches of 128 (lab report, question 8)."""
-    return worth(results, "A batch size of 64, instead of 128,", BASELINE, BATCH128)
+    return worth(results, "A batch size of 64, instead of 128,", BASELINE, BATCH128, "with 64, with 128")
 
 
 def of_blocks(results: Results) -> str:
     """What the third block of SimpleCNN is worth (lab report, question 8)."""
     above = sum(accuracy > 0.8 for accuracy in results.accuracies(TWO_BLOCKS))
     text = worth(results, "The third block", SIMPLECNN, TWO_BLOCKS)
-    return f"{text} Without it, {above or 'none'} of {len(results[TWO_BLOCKS])} runs gets above 80 %."
+    return f"{text} Without it, {above} of {len(results[TWO_BLOCKS])} runs get above 80 %."
 
 
 COMPARISONS = {  # for each picture: the runs on each of its rows, and the function that says what follows

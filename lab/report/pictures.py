@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from lab.drawing import TOP, draw_curve, draw_legend, learning_axes
 from lab.original import BASELINE, FIGURES, SIMPLECNN
-from lab.record import title_of
 from lab.report.chance import from_original
 from lab.report.runs import RECIPES, Results, minutes_of
 
@@ -21,21 +20,21 @@ MINUTES = {  # the runs of the picture of accuracy over time
 }
 
 
-def draw_comparison(figure: "Figure", rows: Sequence[Sequence[dict]]) -> None:
-    """Draw the curves of several runs, from their records, on the same axes; those of each row on axes of its own."""
-    epochs = max(record["config"]["epochs"] for records in rows for record in records)
-    figure.set_figheight(0.3 + sum(2.5 + 0.16 * len(records) for records in rows))
+def draw_comparison(figure: "Figure", rows: Sequence[Sequence[tuple[str, dict]]]) -> None:
+    """Draw the curves of several runs, each a title and a record, on the same axes; each row on axes of its own."""
+    epochs = max(record["config"]["epochs"] for row in rows for _, record in row)
+    figure.set_figheight(0.3 + sum(2.5 + 0.16 * len(row) for row in rows))
     figure.suptitle("solid: validation; dashed: training; in brackets: test accuracy")
-    histories = [record["history"] for records in rows for record in records]
+    histories = [record["history"] for row in rows for _, record in row]
     lowest = min(min(it["train_accuracy"], it["val_accuracy"]) for history in histories for it in history)
     broken = int(10 * lowest) / 10  # where the axes of accuracy are broken off, to show what differs
-    for records, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
+    for row, part in zip(rows, figure.subfigures(len(rows), squeeze=False).flat, strict=True):
         pair = learning_axes(part, epochs)
         pair[1].set(ylabel=f"accuracy{f', from {broken} on' * bool(broken)}", ylim=(broken, 1))
         for axes, metric in zip(pair, TOP, strict=True):
-            for record, colour in zip(records, COLOURS, strict=False):
+            for (title, record), colour in zip(row, COLOURS, strict=False):
                 draw_curve(axes, record["history"], f"train_{metric}", color=colour, alpha=0.5, linestyle="--")
-                label = f"{title_of(record)} ({record['test_accuracy']:.3f})"
+                label = f"{title} ({record['test_accuracy']:.3f})"
                 draw_curve(axes, record["history"], f"val_{metric}", color=colour, label=label)
         draw_legend(part, pair)
 
@@ -65,13 +64,14 @@ def draw_minutes(figure: "Figure", results: Results) -> None:
 
 def draw_silent_channels(figure: "Figure", records: Sequence[dict]) -> None:
     """Draw, for each batch normalization of a network, the share of its channels that have next to no scale."""
-    figure.set_figheight(3.6)
+    figure.set_figheight(3.2)
     axes = figure.subplots()
     for record, marker, colour in zip(records, "^os", (COLOURS[2], *COLOURS), strict=False):  # those of question 7c
         silent, rate = record["silent_channels"], f"from a rate of {record['config']['lr']:g}"
         size, fill = (4, "full") if marker == "o" else (8, "none")  # so that none covers another
         how = {"color": colour, "markersize": size, "fillstyle": fill, "label": rate}
-        axes.plot(silent.keys(), silent.values(), marker, **how)
+        names = [name.replace("downsample.1", "shortcut") for name in silent]  # shorter
+        axes.plot(names, silent.values(), marker, **how)
     axes.set(ylabel="share of silent channels", ylim=(-0.06, 1.06))
     axes.tick_params("x", rotation=90)
     axes.grid(alpha=0.3)
@@ -90,7 +90,7 @@ def draw_results(figure: "Figure", results: Results) -> None:
     chance = [from_original(results, FIGURES[row]).chance for row in trained]
     how = {"color": COLOURS[0], "capsize": 3, "markersize": 4, "label": "ours, and what chance may do"}
     axes.errorbar(here, [row + 0.16 for row in trained], xerr=chance, fmt="o", **how)
-    axes.set_yticks(rows, [f"Figure {run.figure}: {run.title}" for run in FIGURES])
+    axes.set_yticks(rows, [run.label for run in FIGURES])
     axes.set(xlabel="test accuracy", ylim=(len(FIGURES) - 0.5, -0.5), xmargin=0.08)  # for whole diamonds
     axes.grid(axis="x", alpha=0.3)
     draw_legend(figure, [axes], ncols=2)
