@@ -100,7 +100,7 @@ OSCILLATION = Rule(
     curves.oscillation,
     "Lower the learning rate (--lr), or take larger batches (--batch-size).",
     {
-        "no_norm": "Leave out --no-norm: it may be what makes the first epochs unsteady.",
+        "no_norm": "Leave out --no-norm, which may be what makes the first epochs unsteady.",
         "constant_lr": "Let the rate fall (leave out --constant-lr), or begin with a lower one (--lr).",
     },
 )
@@ -131,7 +131,7 @@ OVERFITTING = Rule(
     curves.overfitting,
     "Try a third and three times the rate first (--lr). If they bring nothing, regularize more (--weight-decay, or "
     "--dropout where the network has it). Other augmentations and fewer channels take a change in the code.",
-    {"no_aug": "Leave out --no-aug: images that are moved and mirrored anew in every epoch are the cure."},
+    {"no_aug": "Leave out --no-aug. Images that are moved and mirrored anew in every epoch are the cure."},
     unless=(STILL_FALLING, NO_CONVERGENCE),
 )
 UNDERFITTING = Rule(
@@ -160,7 +160,7 @@ PLATEAU = Rule(
 GOOD = Rule(
     "good",
     "Steady: no oscillation, and a validation loss that ends near its lowest. No overfitting: it ends near the "
-    f"training loss, too. Levelled off: it has hardly moved for {curves.LEVEL} epochs.",
+    f"training loss, too. Levelled off: it has hardly moved for {curves.LEVEL} epochs (with --recipe, it never does).",
     curves.good,
     unless=(QUICK_LOOK, CUT_SHORT, NO_CONVERGENCE),
 )

@@ -3,11 +3,11 @@
 import re
 
 from matplotlib.figure import Figure
-from test_report import OVERFIT, rebuild, record_of, results_of, save, to
+from test_report import OVERFIT, rebuild, record_of, results_of, rough, save, to
 
 from lab.curves import PATIENCE
 from lab.diagnosis import GOOD, OVERFITTING, RULES
-from lab.original import BASELINE, NO_AUG, SIMPLECNN
+from lab.original import BASELINE, CONSTANT, HIGH_CONSTANT, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
 from lab.report import guide
 from lab.report.pictures import draw_minutes
 from lab.report.runs import INGREDIENTS, RESNET18_SHORT, SIMPLECNN_RECIPE, TWO_BLOCKS, but
@@ -33,7 +33,7 @@ def test_each_rule_is_shown_in_a_run_that_has_it(tmp_path):
         assert rule.sign in (text or others) and rule.advice in (text or others)
     shown = "draws `plots/task2_resnet18_no-aug.png`)*\n\n`task2_resnet18_no-aug`: The validation loss was lowest"
     assert shown in page["Overfitting"]
-    assert "`task1_simplecnn`: " in page["Good"] and "did:**" not in page["Overfitting"]
+    assert "`task1_simplecnn`: " in page["Good"] and " did** (" not in page["Overfitting"]
 
 
 def test_a_rule_is_shown_in_the_run_that_its_cure_changes_and_praise_in_the_best_run():
@@ -57,9 +57,19 @@ def test_the_commands_come_in_the_order_of_their_minutes(tmp_path):
 
 def test_what_a_change_did_is_said_where_both_runs_are_there(tmp_path):
     page = guide_of(tmp_path, record_of(NO_AUG, right=780, **OVERFIT), record_of(BASELINE, right=850))
-    told = "**What augmentation did:** Without data augmentation: 0.780; ResNet-18 baseline: 0.850. "
+    told = "**What augmentation did** (figures 4 and 2): the test accuracy is 0.850 instead of 0.780. "
     told += "That is +0.070, more than chance (±0.010)."
     assert page["Overfitting"].strip().endswith(told)
+
+
+def test_what_the_rate_does_to_the_oscillation_is_said_where_the_constant_rates_are_there(tmp_path):
+    rates = zip((HIGH_CONSTANT, CONSTANT, LOW_CONSTANT), (0.05, 0.02, 0.01), strict=True)
+    high, *others = (record_of(run, val=rough(to(0.5), swing)) for run, swing in rates)
+    page = guide_of(tmp_path, high, record_of(NO_NORM, val=rough(to(0.5), 0.1)))["Oscillation"]
+    assert "`task2_resnet18_no-norm`: Between epochs " in page and " did** " not in page
+    told = "**What the rate did** (figures 7, 8 and 9, constant rates): validation loss up and down: "
+    told += "10.0 % at 0.01, 4.0 % at 0.001, 2.0 % at 0.0001."
+    assert guide_of(tmp_path, *others)["Oscillation"].strip().endswith(told)
 
 
 def test_an_ingredient_is_worth_what_the_test_loses_without_it():

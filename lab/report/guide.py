@@ -15,8 +15,20 @@ from lab.diagnosis import (
     Rule,
     diagnose,
 )
-from lab.original import BASELINE, FIGURES, HIGH, HIGH_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN, Experiment
+from lab.original import (
+    BASELINE,
+    CONSTANT,
+    FIGURES,
+    HIGH,
+    HIGH_CONSTANT,
+    LOW_CONSTANT,
+    NO_AUG,
+    NO_NORM,
+    SIMPLECNN,
+    Experiment,
+)
 from lab.report.chance import difference, ours
+from lab.report.claims import higher_rate_is_rougher
 from lab.report.comparisons import changed_settings, highest, row
 from lab.report.pages import filled
 from lab.report.runs import (
@@ -89,7 +101,8 @@ def rules(results: Results) -> str:
         picture = f"![{rule.name}: {record['run']}](plots/{record['run']}.png)"
         lines = [f"### {rule.name.capitalize()}", rule.sign, picture, f"`{record['run']}`: {evidence}"]
         if rule.advice:
-            lines.append(f"**What to change.** {advice(rule)}{cured(rule, record, results)}")
+            did = cured(rule, record, results) + (calmer(results) if rule is OSCILLATION else "")
+            lines.append(f"**What to change.** {advice(rule)}{did}")
         parts.append("\n\n".join(lines))
     rows = [f"| {rule.name} | {rule.sign} | {advice(rule)} |" for rule in RULES if rule not in shown]
     head = "### Rules that no run here shows\n\n| | how it is found | what to change |\n|---|---|---|"
@@ -97,7 +110,8 @@ def rules(results: Results) -> str:
 
 
 def advice(rule: Rule) -> str:
-    return rule.advice + "".join(f" With `{option(setting)}`: {told}" for setting, told in rule.exceptions.items())
+    exceptions = ((option(setting), told[0].lower() + told[1:]) for setting, told in rule.exceptions.items())
+    return rule.advice + "".join(f" With `{flag}`: {told}" for flag, told in exceptions)
 
 
 def cured(rule: Rule, example: dict, results: Results) -> str:
@@ -108,8 +122,17 @@ def cured(rule: Rule, example: dict, results: Results) -> str:
     if not results[cured] or example not in results[ill][:1]:
         return ""
     gain = difference(results, cured, ill)
-    before, after = (f"{run.title}: {ours(results, run)}" for run in (ill, cured))
-    return f" **What {change} did:** {before}; {after}. That is {gain}."
+    head = f" **What {change} did** (figures {ill.figure} and {cured.figure}): the test accuracy is "
+    return f"{head}{ours(results, cured)} instead of {ours(results, ill)}. That is {gain}."
+
+
+def calmer(results: Results) -> str:
+    """What lower rates do to the oscillation; empty where one of these runs is missing."""
+    rates = HIGH_CONSTANT, CONSTANT, LOW_CONSTANT
+    if results.missing(*rates):
+        return ""
+    measured, _ = higher_rate_is_rougher(*(results[run][0] for run in rates))
+    return f" **What the rate did** (figures 7, 8 and 9, constant rates): {measured}."
 
 
 def ingredients(results: Results) -> str:
