@@ -66,18 +66,17 @@ def roughness(values: Sequence[float]) -> float:
     return median(off) if off else 0.0  # a median: neither the bend at the beginning nor a wild epoch counts
 
 
-def roughness_of_stages(values: Sequence[float]) -> list[float]:
-    """The roughness of all :data:`STAGE` epochs in a row: of the first ones, of those one epoch later, and so on."""
-    return [roughness(values[start : start + STAGE]) for start in range(max(len(values) - STAGE, 0) + 1)]
+def stages(values: Sequence[float]) -> list[Sequence[float]]:
+    """All :data:`STAGE` epochs in a row: the first ones, those one epoch later, and so on; all, if there are fewer."""
+    return [values[start : start + STAGE] for start in range(max(len(values) - STAGE, 0) + 1)]
 
 
 def levels_off_at(losses: Sequence[float]) -> int:
     """The epoch, from 1, after which no median of :data:`STAGE` is lower by :data:`GAIN` and by twice the roughness."""
-    last_start = max(len(losses) - STAGE, 0)
-    medians = [median(losses[start : start + STAGE]) for start in range(last_start + 1)]  # one lucky epoch is no gain
+    medians = [median(stage) for stage in stages(losses)]  # one lucky epoch is no gain
     for start, loss in enumerate(smooth(losses)):
         gain = max(GAIN, 2 * roughness(losses[start:]))
-        if min(medians[min(start, last_start) :]) >= (1 - gain) * loss:
+        if min(medians[min(start, len(medians) - 1) :]) >= (1 - gain) * loss:
             return start + 1
     return len(losses)
 
@@ -113,7 +112,7 @@ def cut_short(curves: Curves) -> str | None:
 
 
 def oscillation(curves: Curves) -> str | None:
-    rough, (_, images) = roughness_of_stages(curves.val), images_of(curves.settings)
+    rough, (_, images) = [roughness(stage) for stage in stages(curves.val)], images_of(curves.settings)
     first = curves.full_size[rough.index(worst := max(rough))]["epoch"]
     moves = f"Between epochs {first} and {first + STAGE - 1} the validation loss goes up and down by"
     evidence = f"{moves} {100 * worst:.0f} % an epoch; in the last {STAGE} epochs by {100 * rough[-1]:.0f} %."

@@ -16,8 +16,8 @@ from lab.curves import (
     levels_off_at,
     percent,
     roughness,
-    roughness_of_stages,
     smooth,
+    stages,
 )
 from lab.original import BASELINE, CONSTANT, HIGH, HIGH_CONSTANT, LOW, LOW_CONSTANT, NO_AUG, NO_NORM, SIMPLECNN
 from lab.report.runs import Experiment
@@ -74,7 +74,7 @@ def simplecnn_is_steady(record: dict) -> Verdict:
 
 @claim("ResNet-18 trains steadily, without violent oscillation.", BASELINE)
 def resnet18_is_steady(record: dict) -> Verdict:
-    worst = max(roughness_of_stages(column(record["history"], "val_loss")))
+    worst = max(map(roughness, stages(column(record["history"], "val_loss"))))
     measured = f"validation loss up and down: {percent(worst)} in its roughest {STAGE} epochs (limit: {percent(ROUGH)})"
     return measured, worst <= ROUGH
 
@@ -157,7 +157,7 @@ def last_gain_is_near(epoch: int, record: dict) -> Verdict:
     losses = column(record["history"], "val_loss")
     gained = levels_off_at(losses)
     there, after = smooth(losses)[gained - 1], losses[gained - 1 :]
-    lowest = min(median(after[start : start + STAGE]) for start in range(max(len(after) - STAGE, 0) + 1))
+    lowest = min(map(median, stages(after)))
     measured = f"last clear gain: epoch {gained} (median loss {there:.2f}); later {lowest:.2f} at its lowest, up and "
     return f"{measured}down by {percent(roughness(after))}", is_about(gained, epoch)
 
