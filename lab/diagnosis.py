@@ -160,7 +160,8 @@ PLATEAU = Rule(
 GOOD = Rule(
     "good",
     "Steady: no oscillation, and a validation loss that ends near its lowest. No overfitting: it ends near the "
-    f"training loss, too. Levelled off: it has hardly moved for {curves.LEVEL} epochs (with --recipe, it never does).",
+    f"training loss, too. Levelled off: it has hardly moved for {curves.LEVEL} epochs (with --recipe, it falls to the "
+    "end).",
     curves.good,
     unless=(QUICK_LOOK, CUT_SHORT, NO_CONVERGENCE),
 )

@@ -122,7 +122,7 @@ def cured(rule: Rule, example: dict, results: Results) -> str:
     if not results[cured] or example not in results[ill][:1]:
         return ""
     gain = difference(results, cured, ill)
-    head = f" **What {change} did** (figures {ill.figure} and {cured.figure}): the test accuracy is "
+    head = f" **What {change} did** (figures {cured.figure} and {ill.figure}): the test accuracy is "
     return f"{head}{ours(results, cured)} instead of {ours(results, ill)}. That is {gain}."
 
 
