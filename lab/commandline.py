@@ -3,6 +3,7 @@
 Exit codes: 0 finished, 2 refused while reading the flags, 130 Ctrl-C, 143 SIGTERM, 1 anything else.
 """
 
+import _thread
 import argparse
 import contextlib
 import difflib
@@ -199,9 +200,19 @@ def signals_as_exceptions() -> Iterator[None]:
             last = time.monotonic()
             raise KeyboardInterrupt(number)
 
+    def send_again(ignored, show=sys.unraisablehook):
+        nonlocal last
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            return show(ignored)
+        last = -math.inf
+        threading.Timer(0.01, _thread.interrupt_main, ignored.exc_value.args).start()  # raised here, it is lost, too
+
     here = threading.current_thread() is threading.main_thread()  # no other may set a handler
     heeded = [it for it in (signal.SIGINT, signal.SIGTERM) if here and signal.getsignal(it) is not signal.SIG_IGN]
     with contextlib.ExitStack() as stack:
         for number in heeded:
             stack.callback(signal.signal, number, signal.signal(number, interrupt))
+        if here:  # Python drops what is raised in a destructor, or in the callback of a weak reference
+            stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+            sys.unraisablehook = send_again
         yield

@@ -9,6 +9,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,19 @@ def test_a_signal_that_something_has_swallowed_can_be_repeated(monkeypatch):
         monkeypatch.setattr(commandline, "AT_ONCE", 0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_callback_whose_exceptions_python_drops_still_stops(number):
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt) as caught, commandline.signals_as_exceptions():
+        thing = {1}
+        watched = weakref.ref(thing, lambda it: signal.raise_signal(number))
+        del thing
+        for _ in range(1000):
+            time.sleep(0.01)
+    assert caught.value.args == (number,) and watched() is None
+    assert sys.unraisablehook is hook
 
 
 # ---------------------------------------------------------------- lines
