@@ -58,7 +58,7 @@ def test_the_commands_come_in_the_order_of_their_minutes(tmp_path):
 def test_what_a_change_did_is_said_where_both_runs_are_there(tmp_path):
     page = guide_of(tmp_path, record_of(NO_AUG, right=780, **OVERFIT), record_of(BASELINE, right=850))
     told = "**What augmentation did** (figures 2 and 4): the test accuracy is 0.850 instead of 0.780. "
-    told += "That is +0.070, more than chance (±0.010)."
+    told += "That is +0.0700, more than chance (±0.010)."
     assert page["Overfitting"].strip().endswith(told)
 
 

@@ -191,7 +191,7 @@ def test_seeds_are_averaged_and_compared_with_the_original(tmp_path):
     mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
     ours = f"{mean:.4f} ± {deviation:.4f} (n = 4)"
     chance = 3.18 * deviation * math.sqrt(1 + 1 / 4)  # s is that of these four seeds, t that of 3 degrees of freedom
-    difference = f"{mean - 0.853:+.3f}, within chance (±{chance:.3f})"
+    difference = f"{mean - 0.853:+.4f}, within chance (±{chance:.3f})"
     cell = f"ours: **{ours}**<br>{difference}<br>validation loss up and down by 0.0 % (median of all epochs) |"
     assert code == 0 and cell in page
     there = "(the original: test accuracy 0.853, loss 0.464)"
@@ -203,7 +203,7 @@ def test_seeds_are_averaged_and_compared_with_the_original(tmp_path):
     assert "accuracies, we have measured two, and reproduced two." in page
     save(tmp_path, record_of(NO_AUG, 0, 830))
     page = rebuild(tmp_path)[1]
-    assert re.search(r"^\| 4, .* \| 0\.783 \| \*\*0\.830\*\* \| \+0\.047, more than .* \| no \|$", page, re.MULTILINE)
+    assert re.search(r"^\| 4, .* \| 0\.783 \| \*\*0\.830\*\* \| \+0\.0470, more than .* \| no \|$", page, re.MULTILINE)
     assert "accuracies, we have measured three, and reproduced two." in page
     assert Image.open(tmp_path / "plots" / "results.png").size == (1259, 640)  # 16 cm at 200 dpi
     results = report.collect(tmp_path, report.TASKS)
@@ -425,9 +425,9 @@ def test_the_worst_pair_is_that_of_the_confusion_matrix(tmp_path, without_layers
 @pytest.mark.parametrize(
     ("right", "difference"),
     [
-        (838, "+0.012, more than chance (±0.011)"),
-        (840, "+0.010, within chance (±0.011)"),
-        (862, "-0.012, more than chance (±0.011)"),
+        (838, "+0.0120, more than chance (±0.011)"),
+        (840, "+0.0100, within chance (±0.011)"),
+        (862, "-0.0120, more than chance (±0.011)"),
     ],
 )
 def test_a_conclusion_is_drawn_from_the_numbers_with_the_seeds_as_yardstick(
@@ -438,7 +438,7 @@ def test_a_conclusion_is_drawn_from_the_numbers_with_the_seeds_as_yardstick(
     save(tmp_path, *seeds, record_of(NO_NORM, right=right))
     page = rebuild(tmp_path)[1]
     means = f"0.8500 ± 0.0040 (n = 3) with it, {right / 1000:.3f} without"
-    original = "In the original, by +0.008, within chance (±0.014)."
+    original = "In the original, by +0.0080, within chance (±0.014)."
     conclusion = f"**Conclusion.** Normalization changes the test accuracy by {difference}: {means}. {original} Early"
     assert f"{conclusion} training is not clearly steadier" in page
 
@@ -450,8 +450,8 @@ def test_one_seed_is_held_against_the_spread_that_others_report(tmp_path, withou
     page = rebuild(tmp_path)[1]
     kinds = "ResNet-18; SimpleCNN, recipe; ResNet-18, recipe"
     assert f"- {kinds}: s = 0.0035, with 49 degrees of freedom, that of [50 runs of a ResNet on CIFAR-10](" in page
-    assert "Normalization changes the test accuracy by +0.009, within chance (±0.010)" in page
-    assert "In the original, by +0.008, within chance (±0.010)" in page
+    assert "Normalization changes the test accuracy by +0.0090, within chance (±0.010)" in page
+    assert "In the original, by +0.0080, within chance (±0.010)" in page
 
 
 def test_seeds_that_agree_by_luck_are_not_believed(tmp_path, without_layers):
@@ -487,7 +487,7 @@ def test_what_is_near_the_original_or_within_a_narrow_chance_is_reproduced(gain,
 
 
 def test_no_difference_is_written_without_a_minus():
-    assert str(Difference(-0.0004, 0.001)) == "+0.000, within chance (±0.001)"
+    assert str(Difference(-0.00004, 0.001)) == "+0.0000, within chance (±0.001)"
 
 
 @pytest.mark.parametrize(
@@ -521,9 +521,9 @@ def test_what_is_said_of_learning_rates_follows_the_numbers():
     others = [record_of(run, right=round(1000 * run.accuracy)) for run in FIGURES[:-1]]
     text = conclusion("learning_rate", *others, record_of(LOW_CONSTANT, right=820))
     assert text.startswith("The best is ResNet-18 baseline, with 0.853; within chance of it: none of the others.")
-    assert " by +0.194, more than chance (±0.010), at 0.01 (in the original, by +0.194)" in text
-    assert "; by +0.056, more than chance (±0.010), at 0.001 (in the original, by +0.056)" in text
-    assert "; by -0.024, more than chance (±0.010), at 0.0001 (in the original, by -0.024)." in text
+    assert " by +0.1940, more than chance (±0.010), at 0.01 (in the original, by +0.194)" in text
+    assert "; by +0.0560, more than chance (±0.010), at 0.001 (in the original, by +0.056)" in text
+    assert "; by -0.0240, more than chance (±0.010), at 0.0001 (in the original, by -0.024)." in text
     text = conclusion("learning_rate", *others, record_of(LOW_CONSTANT, right=860))
     assert text.startswith("The best is Constant LR 0.0001, with 0.860; within chance of it: ResNet-18 baseline. ")
 

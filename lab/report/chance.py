@@ -57,8 +57,8 @@ class Difference(NamedTuple):
         return abs(self.gain) <= self.chance
 
     def __str__(self) -> str:
-        gain = round(self.gain, 3) + 0.0  # where it is nothing, +0.000 and not -0.000
-        return f"{gain:+.3f}, {'within' if self.is_chance else 'more than'} chance (±{self.chance:.3f})"
+        gain = round(self.gain, 4) + 0.0  # where it is nothing, +0.0000 and not -0.0000
+        return f"{gain:+.4f}, {'within' if self.is_chance else 'more than'} chance (±{self.chance:.3f})"
 
 
 def ours(results: Results, run: Experiment, metric: str = "test_accuracy") -> str:
