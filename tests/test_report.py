@@ -38,7 +38,7 @@ from lab.original import (
     SIMPLECNN,
 )
 from lab.report import claims, comparisons
-from lab.report.chance import STUDENT, Difference, difference, is_reproduced
+from lab.report.chance import CLOSE, STUDENT, Difference, difference, is_reproduced
 from lab.report.claims import CLAIMS, resnet18_is_steady
 from lab.report.pages import only_true
 from lab.report.pictures import draw_comparison, draw_results, draw_silent_channels
@@ -490,6 +490,11 @@ def test_no_difference_is_written_without_a_minus():
     assert str(Difference(-0.00004, 0.001)) == "+0.0000, within chance (±0.001)"
 
 
+def test_a_difference_has_more_digits_than_the_limit_that_it_is_just_above():
+    it = Difference(CLOSE + 0.00045, 0.011)
+    assert not is_reproduced(it) and float(str(it).partition(",")[0]) > CLOSE
+
+
 @pytest.mark.parametrize(
     ("with_", "without", "verdict"),
     [
@@ -541,7 +546,7 @@ def test_the_third_block_is_held_against_chance():
         return conclusion("two_blocks", *three, *(record_of(TWO_BLOCKS, *it) for it in enumerate(rights)))
 
     text = against(750, 801, 780)
-    assert text.startswith("The third block changes the test accuracy by +0.034, within chance (±0.041): 0.8110 ± ")
+    assert text.startswith("The third block changes the test accuracy by +0.0340, within chance (±0.041): 0.8110 ± ")
     assert text.endswith(" 0.7770 ± 0.0256 (n = 3) without. Without it, 1 of 3 runs get above 80 %.")
     assert against(750, 760, 770).endswith("Without it, 0 of 3 runs get above 80 %.")
 
@@ -555,10 +560,10 @@ def test_what_two_settings_do_is_shown_in_all_combinations(tmp_path, without_lay
     for number, which in enumerate(UNSAID):
         low = f"0.{500 + number} {highest}" if number < 4 else "not run"
         assert f"| {which} | {low} | 0.{504 + number} {highest} |\n" in page
-    two = "0.8305 ± 0.0007 (n = 2): +0.116, more than chance (±0.009) | 0.700: -0.015, more than chance (±0.010)"
+    two = "0.8305 ± 0.0007 (n = 2): +0.1155, more than chance (±0.009) | 0.700: -0.0150, more than chance (±0.010)"
     assert f"| 5, Step LR with initial value 0.01 | 0.715 | {two} |\n" in page
     chance = "{}, {} chance (±0.010)".format
-    two = f"0.840: {chance('-0.013', 'more than')} | 0.850: {chance('-0.003', 'within')}"
+    two = f"0.840: {chance('-0.0130', 'more than')} | 0.850: {chance('-0.0030', 'within')}"
     assert f"| 2, ResNet-18 baseline | 0.853 | {two} |\n" in page
     assert "| 9, Constant LR 0.0001 | 0.820 | not trained yet | not trained yet |\n" in page
 
