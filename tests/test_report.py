@@ -491,7 +491,7 @@ def test_no_difference_is_written_without_a_minus():
 
 
 def test_a_difference_has_more_digits_than_the_limit_that_it_is_just_above():
-    it = Difference(CLOSE + 0.00045, 0.011)
+    it = Difference(CLOSE + 0.0004, 0.011)
     assert not is_reproduced(it) and float(str(it).partition(",")[0]) > CLOSE
 
 
